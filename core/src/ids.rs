@@ -1,0 +1,209 @@
+//! The identities that travel in tables and messages: services, instances, nodes and their keys.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest service name in bytes: four parts of at most 30 characters and three dots.
+pub const SERVICE_NAME_MAX: usize = 123;
+/// The longest part of a service name in bytes.
+pub const NAME_PART_MAX: usize = 30;
+/// The longest node name in bytes (one DNS label, RFC 1035 section 2.3.4).
+pub const NODE_NAME_MAX: usize = 63;
+
+/// A service, as the root numbers it. Never reused for another service; 0 is no service.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ServiceId(pub u32);
+
+/// A node, as the root numbers it. Never reused for another node; 0 is no node.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct NodeId(pub u32);
+
+/// One instance of a service: its number is unique in the service and survives a move to another node.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct InstanceId {
+    /// The service.
+    pub service: ServiceId,
+    /// The instance's number, from 0.
+    pub number: u32,
+}
+
+/// A node's X25519 public key: its identity.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeKey(pub [u8; 32]);
+
+impl InstanceId {
+    /// No instance.
+    pub const NONE: Self = Self {
+        service: ServiceId(0),
+        number: 0,
+    };
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeKey(")?;
+        for byte in self.0.iter().take(4) {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("..)")
+    }
+}
+
+/// A UDP endpoint on the underlay. IPv4 is held in its mapped form (RFC 4291 section 2.5.5.2); port 0 is no endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    addr: [u8; 16],
+    port: u16,
+}
+
+impl Endpoint {
+    /// No endpoint: the node is known, where it is is not.
+    pub const UNKNOWN: Self = Self {
+        addr: [0; 16],
+        port: 0,
+    };
+
+    /// The socket address, if there is one.
+    pub fn get(self) -> Option<SocketAddr> {
+        (self.port != 0)
+            .then(|| SocketAddr::new(Ipv6Addr::from(self.addr).to_canonical(), self.port))
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(at: SocketAddr) -> Self {
+        let addr = match at.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self {
+            addr: addr.octets(),
+            port: at.port(),
+        }
+    }
+}
+
+impl From<Option<SocketAddr>> for Endpoint {
+    fn from(at: Option<SocketAddr>) -> Self {
+        at.map_or(Self::UNKNOWN, Self::from)
+    }
+}
+
+/// A service's name: `app.app_ns.service.service_ns`, each part 1 to 30 ASCII letters and digits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ServiceName(heapless::String<SERVICE_NAME_MAX>);
+
+/// Why a text is not a service name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// It does not have exactly four parts separated by dots.
+    Parts,
+    /// A part is empty or longer than [`NAME_PART_MAX`].
+    PartLength,
+    /// A part has a character that is not an ASCII letter or digit.
+    Character,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parts => "a service name has exactly four parts: app.app_ns.service.service_ns",
+            Self::PartLength => "each part of a service name has 1 to 30 characters",
+            Self::Character => "a service name has only ASCII letters and digits between its dots",
+        })
+    }
+}
+
+impl core::error::Error for NameError {}
+
+impl ServiceName {
+    /// The name of nothing: what the service of a host's own instance is called.
+    pub const EMPTY: Self = Self(heapless::String::new());
+
+    /// Checks a text and takes it as a name.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule the text breaks.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        if text.split('.').count() != 4 {
+            return Err(NameError::Parts);
+        }
+        for part in text.split('.') {
+            if part.is_empty() || part.len() > NAME_PART_MAX {
+                return Err(NameError::PartLength);
+            }
+            if !part.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err(NameError::Character);
+            }
+        }
+        heapless::String::try_from(text)
+            .map(Self)
+            .map_err(|_| NameError::PartLength)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::str::FromStr for ServiceName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = heapless::String::<SERVICE_NAME_MAX>::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::EMPTY);
+        }
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_four_alphanumeric_parts_of_at_most_30() {
+        assert!(ServiceName::new("app.ns.svc.ns").is_ok());
+        assert_eq!(ServiceName::new("app.ns.svc"), Err(NameError::Parts));
+        assert_eq!(ServiceName::new("app.ns.svc.ns.x"), Err(NameError::Parts));
+        assert_eq!(ServiceName::new("app..svc.ns"), Err(NameError::PartLength));
+        assert_eq!(ServiceName::new("app.ns.s_c.ns"), Err(NameError::Character));
+        let long = "a".repeat(30);
+        assert!(ServiceName::new(&[long.as_str(); 4].join(".")).is_ok());
+        let longer = "a".repeat(31);
+        assert_eq!(
+            ServiceName::new(&[longer.as_str(); 4].join(".")),
+            Err(NameError::PartLength)
+        );
+    }
+
+    #[test]
+    fn an_endpoint_keeps_its_family() {
+        for text in ["192.0.2.1:50103", "[2001:db8::1]:50103"] {
+            let at: SocketAddr = text.parse().unwrap();
+            assert_eq!(Endpoint::from(at).get(), Some(at));
+        }
+        assert_eq!(Endpoint::UNKNOWN.get(), None);
+    }
+}

@@ -1,0 +1,615 @@
+//! The engine of a node: router, table protocol and waiting packets behind one sans-IO interface.
+//!
+//! A shell owns the network. It passes in what arrives ([`Node::handle_tun`], [`Node::handle_payload`]) and the time
+//! ([`Node::handle_timeout`]), does at once what the returned [`Action`] says, and then takes what else there is
+//! ([`Node::poll_output`], [`Node::poll_peer`], [`Node::poll_event`]) until there is nothing more. Sealing and opening
+//! payloads is the shell's.
+
+mod pending;
+
+use core::net::IpAddr;
+
+use crate::addr::{AddressPlan, Dual, WorkerSubnet};
+use crate::flow::Lifetimes;
+use crate::ids::{Endpoint, InstanceId, NodeKey};
+use crate::index::HashKey;
+use crate::packet::{Offload, View, reply::MAX_REPLY_LEN};
+use crate::policy::Registry;
+use crate::router::{Attachment, Router, Verdict};
+use crate::slots::RowRef;
+use crate::stats::DropReason;
+use crate::sync::Client;
+use crate::sync::client::{Answer, Outcome, Profile, RequestId};
+use crate::sync::message::{
+    AttachKind, ManagerRecord, Message, NodeRecord, PageKind, Subject, TablePage,
+};
+use crate::table::{Node as Peer, TableFull};
+use crate::time::{Duration, Instant};
+pub use pending::PENDING_LEN;
+use pending::{Origin, Pending, State};
+
+/// How many flows are looked at per round of [`Node::handle_timeout`].
+const FLOWS_PER_ROUND: usize = 1024;
+/// How often flows are looked at.
+const FLOW_ROUND: Duration = Duration::from_millis(250);
+
+/// What a node is started with.
+pub struct NodeConfig<'a> {
+    /// The address plan; the same in the whole network.
+    pub plan: AddressPlan,
+    /// The policies.
+    pub registry: Registry,
+    /// How long flows live.
+    pub lifetimes: Lifetimes,
+    /// The secret of all hashes: from the shell's entropy, new with every start.
+    pub hash_key: HashKey,
+    /// What the node says of itself.
+    pub profile: Profile,
+    /// The managers to speak to.
+    pub managers: &'a [ManagerRecord],
+}
+
+/// What the shell has to do with the packet that it passed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Seal the first `len` bytes of the packet and send them to the peer.
+    Forward {
+        /// The peer.
+        peer: RowRef,
+        /// The packet's length in bytes.
+        len: usize,
+    },
+    /// Give the first `len` bytes of the packet to the local network stack.
+    Deliver {
+        /// The packet's length in bytes.
+        len: usize,
+    },
+    /// Give the first `len` bytes of the reply buffer to the local network stack.
+    Reply {
+        /// The reply's length in bytes.
+        len: usize,
+    },
+    /// Nothing: the packet waits, was dropped, or was a message.
+    Nothing,
+}
+
+/// Something that the engine wants to send, in the buffer that was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Seal the first `len` bytes and send them to the peer.
+    Peer {
+        /// The peer.
+        peer: RowRef,
+        /// The payload's length in bytes.
+        len: usize,
+    },
+    /// Give the first `len` bytes to the local network stack.
+    Local {
+        /// The packet's length in bytes.
+        len: usize,
+    },
+}
+
+/// Another node of which something has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerNews {
+    /// It is new, or its endpoint or boot epoch has changed.
+    Known {
+        /// Names the peer from now on.
+        peer: RowRef,
+        /// Its key.
+        key: NodeKey,
+        /// Where it is.
+        endpoint: Endpoint,
+        /// It has been started again: its tunnel has to be set up anew.
+        restarted: bool,
+    },
+    /// It is of no interest any more.
+    Gone {
+        /// What named the peer.
+        peer: RowRef,
+        /// Its key.
+        key: NodeKey,
+    },
+}
+
+/// The engine of one node. All zero when new.
+///
+/// Capacities: `S` services, `I` instances, `N` nodes, `F` flows, `L` attachments, `P` waiting packets and look-ups.
+pub struct Node<
+    const S: usize,
+    const I: usize,
+    const N: usize,
+    const F: usize,
+    const L: usize,
+    const P: usize,
+> {
+    router: Router<S, I, N, F, L>,
+    client: Client<I, P, L>,
+    pending: Pending<P>,
+    own: RowRef,
+    lost: heapless::Deque<InstanceId, L>,
+    next_flow_round: Instant,
+    scratch: [u8; MAX_REPLY_LEN],
+}
+
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize>
+    Node<S, I, N, F, L, P>
+{
+    /// A node that does nothing until it is started.
+    pub const fn new() -> Self {
+        Self {
+            router: Router::new(),
+            client: Client::new(),
+            pending: Pending::new(),
+            own: RowRef::NONE,
+            lost: heapless::Deque::new(),
+            next_flow_round: Instant::ZERO,
+            scratch: [0; MAX_REPLY_LEN],
+        }
+    }
+
+    /// Starts the node. Once, before anything else.
+    ///
+    /// # Errors
+    /// [`TableFull`] when its managers do not fit into its table.
+    pub fn start(&mut self, now: Instant, config: NodeConfig<'_>) -> Result<(), TableFull> {
+        self.router.configure(
+            config.plan,
+            config.registry,
+            config.lifetimes,
+            config.hash_key,
+        );
+        let own = NodeRecord {
+            key: config.profile.key,
+            epoch: config.profile.epoch,
+            ..NodeRecord::default()
+        };
+        let slot = self.router.table.put_node(&own)?;
+        self.own = self.router.table.node_ref(slot).unwrap_or_default();
+        if let Some(node) = self.router.table.node_mut(slot) {
+            node.is_self = true;
+        }
+        self.client
+            .start(now, config.profile, config.managers, config.hash_key);
+        self.note_managers()
+    }
+
+    /// The tables, flows, attachments and counters, to look at.
+    pub fn router(&self) -> &Router<S, I, N, F, L> {
+        &self.router
+    }
+
+    /// The table protocol's client, to look at.
+    pub fn client(&self) -> &Client<I, P, L> {
+        &self.client
+    }
+
+    /// Packets that wait for a table.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The peer that a reference names.
+    pub fn peer(&self, peer: RowRef) -> Option<&Peer> {
+        self.router
+            .table
+            .node_ref(peer.row())
+            .filter(|current| *current == peer)?;
+        self.router.table.node(peer.row())
+    }
+
+    /// What names the peer with this key, this node itself included.
+    pub fn find_peer(&self, key: &NodeKey) -> Option<RowRef> {
+        self.router
+            .table
+            .find_node(key)
+            .and_then(|slot| self.router.table.node_ref(slot))
+    }
+
+    /// Handles a packet that a local application sent. `reply`, which needs room for
+    /// [`MAX_REPLY_LEN`] bytes, is written when the [`Action`] says so.
+    pub fn handle_tun(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        offload: Offload,
+        reply: &mut [u8],
+    ) -> Action {
+        // Behind packets that wait for the same address nothing overtakes.
+        if self.pending.len() > 0
+            && let Ok(view) = View::parse(packet, offload)
+            && self.pending.has(view.dst())
+        {
+            self.wait(
+                view.dst(),
+                Origin::Local,
+                packet.get(..view.total_len()).unwrap_or(packet),
+                offload,
+            );
+            return Action::Nothing;
+        }
+        match self.router.outbound(now, packet, offload, reply) {
+            Verdict::Wait { address, asker } => {
+                self.look_up(now, address, asker, packet, offload, reply)
+            }
+            verdict => self.act(verdict),
+        }
+    }
+
+    /// Handles an opened payload of a peer: a packet, or a message of the table protocol.
+    pub fn handle_payload(&mut self, now: Instant, peer: RowRef, payload: &mut [u8]) -> Action {
+        let Some(node) = self.peer(peer) else {
+            return self.drop(DropReason::UnknownPeer);
+        };
+        let (key, is_manager) = (node.key, node.manager);
+        match payload.first() {
+            None => Action::Nothing,
+            Some(first) if first >> 4 == 0 => {
+                if !is_manager {
+                    return self.drop(DropReason::NotAManager);
+                }
+                match Message::decode(payload) {
+                    Ok(message) => self.handle_message(now, &key, message),
+                    Err(_) => return self.drop(DropReason::BadControl),
+                }
+                Action::Nothing
+            }
+            Some(_) => match self.router.inbound(now, peer.row(), payload, Offload::NONE) {
+                Verdict::Wait { address, .. } => {
+                    let len = View::parse(payload, Offload::NONE)
+                        .map_or(payload.len(), |view| view.total_len());
+                    match self.client.resolve(now, address, None) {
+                        Ok(()) => {
+                            self.wait(
+                                address,
+                                Origin::Peer(peer),
+                                payload.get(..len).unwrap_or(payload),
+                                Offload::NONE,
+                            );
+                            Action::Nothing
+                        }
+                        Err(answer) => self.drop(reason_of(answer)),
+                    }
+                }
+                verdict => self.act(verdict),
+            },
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.client.handle_timeout(now, &mut self.router);
+        self.release_answered();
+        if now >= self.next_flow_round {
+            self.next_flow_round = now.saturating_add(FLOW_ROUND);
+            self.router.expire_flows(now, FLOWS_PER_ROUND);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::poll_output`] has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.pending.has_ready() || self.router.is_sweeping() {
+            return Some(Instant::ZERO);
+        }
+        let flows = (!self.router.flows.is_empty()).then_some(self.next_flow_round);
+        [self.client.poll_timeout(), flows]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next thing to send, written into `out`, which needs room for [`PENDING_LEN`] bytes.
+    pub fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Option<Output> {
+        self.release_answered();
+        while self.router.is_sweeping() {
+            if let Some(len) = self.router.poll_sweep(FLOWS_PER_ROUND, out) {
+                return Some(Output::Local { len });
+            }
+        }
+        while let Some(taken) = self.pending.pop_ready(out) {
+            let packet = out.get_mut(..taken.len)?;
+            let verdict = match (taken.state, taken.origin) {
+                (State::Failed(reason), Origin::Local) => {
+                    match View::parse(packet, taken.offload) {
+                        Ok(view) => self.router.refuse(reason, packet, &view, &mut self.scratch),
+                        Err(_) => Verdict::Drop(reason),
+                    }
+                }
+                (State::Failed(reason), Origin::Peer(_)) => {
+                    self.router.counters.count(reason);
+                    Verdict::Drop(reason)
+                }
+                (_, Origin::Local) => {
+                    self.router
+                        .outbound(now, packet, taken.offload, &mut self.scratch)
+                }
+                (_, Origin::Peer(peer)) if self.peer(peer).is_some() => {
+                    self.router.inbound(now, peer.row(), packet, taken.offload)
+                }
+                (_, Origin::Peer(_)) => {
+                    self.router.counters.count(DropReason::UnknownPeer);
+                    Verdict::Drop(DropReason::UnknownPeer)
+                }
+            };
+            // What was known has gone again meanwhile: the packet has waited long enough.
+            if matches!(verdict, Verdict::Wait { .. }) {
+                self.router.counters.count(DropReason::PendingExpired);
+                continue;
+            }
+            match self.act(verdict) {
+                Action::Forward { peer, len } => return Some(Output::Peer { peer, len }),
+                Action::Deliver { len } => return Some(Output::Local { len }),
+                Action::Reply { len } => {
+                    out.get_mut(..len)?
+                        .copy_from_slice(self.scratch.get(..len)?);
+                    return Some(Output::Local { len });
+                }
+                Action::Nothing => {}
+            }
+        }
+        let (key, len) = self.client.poll_transmit(now, &self.router, out)?;
+        let peer = self.find_peer(&key)?;
+        Some(Output::Peer { peer, len })
+    }
+
+    /// The next change among the nodes that this one talks to.
+    pub fn poll_peer(&mut self) -> Option<PeerNews> {
+        while let Some((peer, restarted)) = self.router.table.poll_node_news() {
+            let Some(node) = self.router.table.node(peer.row()) else {
+                continue;
+            };
+            if node.is_self {
+                continue;
+            }
+            return Some(PeerNews::Known {
+                peer,
+                key: node.key,
+                endpoint: node.endpoint,
+                restarted,
+            });
+        }
+        let slot = self.router.table.find_idle_node()?;
+        let (peer, key) = (
+            self.router.table.node_ref(slot)?,
+            self.router.table.node(slot)?.key,
+        );
+        self.router.table.remove_node(slot);
+        Some(PeerNews::Gone { peer, key })
+    }
+
+    /// The next outcome of a request, or the loss of an instance that was attached here.
+    pub fn poll_event(&mut self) -> Option<(Option<RequestId>, Outcome)> {
+        if let Some(instance) = self.lost.pop_front() {
+            return Some((
+                None,
+                Outcome::Lost(instance, crate::sync::message::Refusal::Moved),
+            ));
+        }
+        let (request, outcome) = self.client.poll_outcome()?;
+        if let Outcome::Lost(instance, _) = outcome {
+            self.remove_attachment(instance);
+        }
+        Some((Some(request), outcome))
+    }
+
+    /// A tunnel to the peer is set up, or has been set up anew.
+    pub fn peer_established(&mut self, now: Instant, peer: RowRef) {
+        if let Some(node) = self.router.table.node_mut(peer.row()) {
+            node.avoided = false;
+            if node.manager && !self.client.is_connected(now) {
+                self.client.hello_now(now);
+            }
+        }
+    }
+
+    /// The peer does not answer: it is avoided for new flows until it does.
+    pub fn peer_unreachable(&mut self, peer: RowRef) {
+        if self.peer(peer).is_some()
+            && let Some(node) = self.router.table.node_mut(peer.row())
+        {
+            node.avoided = true;
+        }
+    }
+
+    /// Sets the subnets before the manager has said them: what it said last time.
+    pub fn set_subnet(&mut self, subnet: WorkerSubnet) {
+        self.router.set_subnet(subnet);
+    }
+
+    /// Asks the manager to attach an instance; the outcome comes through [`Self::poll_event`]. None when too many requests
+    /// are under way.
+    pub fn attach(
+        &mut self,
+        now: Instant,
+        kind: AttachKind,
+        namespace_ip: Dual,
+    ) -> Option<RequestId> {
+        self.client.attach(now, kind, namespace_ip)
+    }
+
+    /// Puts an instance in that has been running here all the while, and tells the manager.
+    ///
+    /// # Errors
+    /// [`TableFull`] when there is no room for another attachment.
+    pub fn resume(&mut self, now: Instant, attachment: Attachment) -> Result<(), TableFull> {
+        self.router.attachments.put(attachment)?;
+        self.client.resume(now, &attachment);
+        Ok(())
+    }
+
+    /// Takes an instance out at once, and tells the manager. None when too many requests are under way: nothing has changed
+    /// then.
+    pub fn detach(&mut self, now: Instant, instance: InstanceId) -> Option<RequestId> {
+        let request = self.client.detach(now, instance)?;
+        self.remove_attachment(instance);
+        Some(request)
+    }
+
+    /// Gives a request up; what it would have brought does not come any more.
+    pub fn cancel(&mut self, request: RequestId) {
+        self.client.cancel(request);
+    }
+
+    fn handle_message(&mut self, now: Instant, from: &NodeKey, message: Message) {
+        let page = match &message {
+            Message::Table(page) => Some(page.clone()),
+            _ => None,
+        };
+        let welcomes = matches!(message, Message::Welcome(_));
+        self.client.handle(now, from, message, &mut self.router);
+        if welcomes && self.note_managers().is_err() {
+            self.client.counters.table_full = self.client.counters.table_full.wrapping_add(1);
+        }
+        if let Some(page) = page {
+            self.notice_losses(&page);
+        }
+        self.release_answered();
+    }
+
+    /// An attached instance whose own stream says that it runs elsewhere, or not at all, is not this node's any more.
+    fn notice_losses(&mut self, page: &TablePage) {
+        let Some(number) = page.subject.instance else {
+            return;
+        };
+        let id = InstanceId {
+            service: page.subject.service,
+            number,
+        };
+        if !self.router.attachments.iter().any(|a| a.id == id)
+            || !self.client.follows(Subject::from(id), page.stream)
+        {
+            return;
+        }
+        let elsewhere = page.records.iter().any(|record| {
+            record.number == number
+                && page.nodes.iter().any(|n| {
+                    n.id == record.node && self.peer(self.own).is_some_and(|own| own.key != n.key)
+                })
+        });
+        if elsewhere || page.kind == PageKind::Gone {
+            self.remove_attachment(id);
+            let _ = self.lost.push_back(id);
+        }
+    }
+
+    fn remove_attachment(&mut self, instance: InstanceId) {
+        if self.router.attachments.remove(instance).is_some() {
+            self.router.begin_sweep();
+        }
+        self.client.unpin(instance);
+    }
+
+    /// Holds the managers in the table, marked as such.
+    fn note_managers(&mut self) -> Result<(), TableFull> {
+        let managers: heapless::Vec<ManagerRecord, { crate::sync::message::MANAGERS_MAX }> =
+            self.client.managers().iter().copied().collect();
+        for slot in 0..N {
+            if let Some(node) = self.router.table.node_mut(slot) {
+                node.manager = managers.iter().any(|m| m.key == node.key);
+            }
+        }
+        for manager in &managers {
+            let record = NodeRecord {
+                key: manager.key,
+                endpoint: manager.endpoint,
+                ..NodeRecord::default()
+            };
+            let slot = self.router.table.put_node(&record)?;
+            if let Some(node) = self.router.table.node_mut(slot) {
+                node.manager = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_up(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        asker: RowRef,
+        packet: &[u8],
+        offload: Offload,
+        reply: &mut [u8],
+    ) -> Action {
+        let Ok(view) = View::parse(packet, offload) else {
+            return self.drop(DropReason::Malformed);
+        };
+        let asker = self
+            .router
+            .attachments
+            .get(asker.row())
+            .map(|attachment| attachment.id);
+        match self.client.resolve(now, address, asker) {
+            Ok(()) => {
+                self.wait(
+                    address,
+                    Origin::Local,
+                    packet.get(..view.total_len()).unwrap_or(packet),
+                    offload,
+                );
+                Action::Nothing
+            }
+            Err(answer) => {
+                let verdict = self.router.refuse(reason_of(answer), packet, &view, reply);
+                self.act(verdict)
+            }
+        }
+    }
+
+    fn wait(&mut self, address: IpAddr, origin: Origin, packet: &[u8], offload: Offload) {
+        match self.pending.push(address, origin, packet, offload) {
+            Ok(false) => {}
+            Ok(true) => self.router.counters.count(DropReason::PendingFull),
+            Err(pending::Refused::TooLong) => {
+                self.router.counters.count(DropReason::PendingTooLong)
+            }
+        }
+    }
+
+    fn release_answered(&mut self) {
+        while let Some((address, answer)) = self.client.poll_answer() {
+            let state = match answer {
+                Answer::Known => State::Go,
+                answer => State::Failed(reason_of(answer)),
+            };
+            self.pending.release(address, state);
+        }
+    }
+
+    fn act(&self, verdict: Verdict) -> Action {
+        match verdict {
+            Verdict::Forward { node, len } => match self.router.table.node_ref(node) {
+                Some(peer) => Action::Forward { peer, len },
+                None => Action::Nothing,
+            },
+            Verdict::Deliver { len } => Action::Deliver { len },
+            Verdict::Reply { len, .. } => Action::Reply { len },
+            Verdict::Wait { .. } | Verdict::Drop(_) => Action::Nothing,
+        }
+    }
+
+    fn drop(&mut self, reason: DropReason) -> Action {
+        self.router.counters.count(reason);
+        Action::Nothing
+    }
+}
+
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize>
+    Default for Node<S, I, N, F, L, P>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn reason_of(answer: Answer) -> DropReason {
+    match answer {
+        Answer::Known | Answer::NotFound => DropReason::UnknownService,
+        Answer::TimedOut => DropReason::ResolveTimeout,
+        Answer::TooMany => DropReason::ResolveFull,
+    }
+}
+
+#[cfg(test)]
+mod tests;

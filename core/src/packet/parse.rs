@@ -1,0 +1,342 @@
+//! From bytes to a [`View`]: every length and offset is checked here, and nowhere else.
+
+use core::net::IpAddr;
+
+use smoltcp::wire::{
+    Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv4Packet,
+    Ipv6ExtHeader, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket,
+};
+
+use super::{
+    Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport,
+    View,
+};
+use crate::addr::Family;
+
+/// The most IPv6 extension headers that are walked. Real packets have none to three.
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+/// Where the checksum lies in a transport header, in bytes, when it covers the pseudo-header.
+pub(super) const fn checksum_offset(protocol: Protocol) -> Option<u16> {
+    match protocol {
+        Protocol::Tcp => Some(16),
+        Protocol::Udp => Some(6),
+        Protocol::Icmpv6 => Some(2),
+        Protocol::Icmp | Protocol::Other(_) => None,
+    }
+}
+
+#[inline]
+pub(super) fn parse(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
+    let view = match buf.first() {
+        None => Err(Malformed::Empty),
+        Some(first) => match first >> 4 {
+            4 => parse_v4(buf, offload),
+            6 => parse_v6(buf, offload),
+            _ => Err(Malformed::Version),
+        },
+    }?;
+    if let Checksum::Partial { start, offset } = offload.checksum {
+        check_partial(&view, start, offset)?;
+    }
+    Ok(view)
+}
+
+#[inline]
+fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
+    let ip = Ipv4Packet::new_unchecked(buf.first_chunk::<20>().ok_or(Malformed::Truncated)?);
+    let header_len = ip.header_len();
+    if header_len < 20 {
+        return Err(Malformed::HeaderLength);
+    }
+    let total_len = ip.total_len();
+    if total_len < u16::from(header_len) {
+        return Err(Malformed::TotalLength);
+    }
+    let packet = buf
+        .get(..usize::from(total_len))
+        .ok_or(Malformed::Truncated)?;
+    let payload = packet
+        .get(usize::from(header_len)..)
+        .ok_or(Malformed::TotalLength)?;
+
+    let fragment = Fragment {
+        offset: ip.frag_offset(),
+        more: ip.more_frags(),
+        id: u32::from(ip.ident()),
+    };
+    let fragment = check_fragment(fragment, payload.len(), usize::from(header_len))?;
+    let protocol = Protocol::from_number(ip.next_header().into(), Family::V4);
+    Ok(View {
+        src: IpAddr::V4(ip.src_addr()),
+        dst: IpAddr::V4(ip.dst_addr()),
+        transport: parse_transport(protocol, payload, fragment)?,
+        protocol,
+        fragment,
+        dont_fragment: ip.dont_frag(),
+        transport_offset: u16::from(header_len),
+        total_len: u32::from(total_len),
+        offload,
+    })
+}
+
+#[inline]
+fn parse_v6(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
+    let ip = Ipv6Packet::new_unchecked(buf.first_chunk::<40>().ok_or(Malformed::Truncated)?);
+    let total_len = 40_u32.saturating_add(u32::from(ip.payload_len()));
+    let packet = buf.get(..total_len as usize).ok_or(Malformed::Truncated)?;
+    let chain = Chain::walk(
+        ip.next_header(),
+        packet.get(40..).ok_or(Malformed::Truncated)?,
+    )?;
+    let protocol = Protocol::from_number(chain.protocol.into(), Family::V6);
+    Ok(View {
+        src: IpAddr::V6(ip.src_addr()),
+        dst: IpAddr::V6(ip.dst_addr()),
+        transport: parse_transport(protocol, chain.payload, chain.fragment)?,
+        protocol,
+        fragment: chain.fragment,
+        dont_fragment: true,
+        // Both lengths are below 2¹⁷, and the walk is bounded to 8 × 2,048 bytes.
+        transport_offset: packet.len().saturating_sub(chain.payload.len()) as u16,
+        total_len,
+        offload,
+    })
+}
+
+/// What is behind the IPv6 extension headers (RFC 8200 §4).
+struct Chain<'a> {
+    protocol: IpProtocol,
+    payload: &'a [u8],
+    fragment: Option<Fragment>,
+}
+
+impl<'a> Chain<'a> {
+    #[inline]
+    fn walk(first: IpProtocol, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut chain = Self {
+            protocol: first,
+            payload,
+            fragment: None,
+        };
+        if chain.is_at_end() {
+            return Ok(chain);
+        }
+        let mut fragmented = false;
+        for position in 0..MAX_EXTENSION_HEADERS {
+            match chain.protocol {
+                // Hop-by-hop options come first or not at all (§4.1).
+                IpProtocol::HopByHop if position > 0 => return Err(Malformed::ExtensionHeaders),
+                IpProtocol::Ipv6Frag if fragmented => return Err(Malformed::ExtensionHeaders),
+                IpProtocol::Ipv6Frag => {
+                    fragmented = true;
+                    chain.step_fragment()?;
+                    if chain.fragment.is_some_and(|fragment| !fragment.is_first()) {
+                        return Ok(chain);
+                    }
+                }
+                _ => chain.step()?,
+            }
+            if chain.is_at_end() {
+                return Ok(chain);
+            }
+        }
+        Err(Malformed::ExtensionHeaders)
+    }
+
+    fn is_at_end(&self) -> bool {
+        !matches!(
+            self.protocol,
+            IpProtocol::HopByHop
+                | IpProtocol::Ipv6Route
+                | IpProtocol::Ipv6Frag
+                | IpProtocol::Ipv6Opts
+        )
+    }
+
+    /// Steps over a header with a length: hop-by-hop options, destination options, routing.
+    fn step(&mut self) -> Result<(), Malformed> {
+        let fixed = self
+            .payload
+            .first_chunk::<8>()
+            .ok_or(Malformed::ExtensionHeaders)?;
+        let header = Ipv6ExtHeader::new_unchecked(fixed);
+        let [_, _, _, segments_left, ..] = *fixed;
+        if self.protocol == IpProtocol::Ipv6Route && segments_left != 0 {
+            return Err(Malformed::SourceRoute);
+        }
+        let len = usize::from(header.header_len())
+            .saturating_add(1)
+            .saturating_mul(8);
+        self.protocol = header.next_header();
+        self.payload = self.payload.get(len..).ok_or(Malformed::ExtensionHeaders)?;
+        Ok(())
+    }
+
+    fn step_fragment(&mut self) -> Result<(), Malformed> {
+        let (fixed, payload) = self
+            .payload
+            .split_first_chunk::<8>()
+            .ok_or(Malformed::ExtensionHeaders)?;
+        let [next_header, _, fields @ ..] = fixed;
+        // smoltcp's header starts behind the two bytes that all extension headers share, and counts in units of eight bytes.
+        let header = Ipv6FragmentHeader::new_unchecked(fields);
+        let fragment = Fragment {
+            offset: header.frag_offset().saturating_mul(8),
+            more: header.more_frags(),
+            id: header.ident(),
+        };
+        self.fragment = check_fragment(fragment, payload.len(), 0)?;
+        self.protocol = IpProtocol::from(*next_header);
+        self.payload = payload;
+        Ok(())
+    }
+}
+
+/// `None` for a packet that is whole; in IPv6 also one with a fragment header ("atomic", RFC 6946).
+///
+/// `header_len` is what counts toward the 65,535 bytes of a datagram besides its payload.
+#[inline]
+fn check_fragment(
+    fragment: Fragment,
+    payload_len: usize,
+    header_len: usize,
+) -> Result<Option<Fragment>, Malformed> {
+    if fragment.offset == 0 && !fragment.more {
+        return Ok(None);
+    }
+    let end = usize::from(fragment.offset)
+        .saturating_add(payload_len)
+        .saturating_add(header_len);
+    let is_whole_eights = payload_len.is_multiple_of(8) && payload_len > 0;
+    if end > usize::from(u16::MAX) || (fragment.more && !is_whole_eights) {
+        return Err(Malformed::Fragment);
+    }
+    Ok(Some(fragment))
+}
+
+#[inline]
+fn parse_transport(
+    protocol: Protocol,
+    payload: &[u8],
+    fragment: Option<Fragment>,
+) -> Result<Transport, Malformed> {
+    if fragment.is_some_and(|fragment| !fragment.is_first()) {
+        return Ok(Transport::LaterFragment);
+    }
+    match protocol {
+        Protocol::Tcp => parse_tcp(payload),
+        Protocol::Udp => parse_udp(payload, fragment.is_some()),
+        Protocol::Icmp => {
+            let message = Icmpv4Packet::new_unchecked(transport_header::<8>(payload)?);
+            Ok(Transport::Icmp(icmpv4_kind(&message)))
+        }
+        Protocol::Icmpv6 => {
+            let message = Icmpv6Packet::new_unchecked(transport_header::<8>(payload)?);
+            Ok(Transport::Icmp(icmpv6_kind(&message)))
+        }
+        Protocol::Other(_) => Ok(Transport::Other),
+    }
+}
+
+#[inline]
+fn parse_tcp(payload: &[u8]) -> Result<Transport, Malformed> {
+    let fixed = transport_header::<20>(payload)?;
+    let [.., flags, _, _, _, _, _, _] = *fixed;
+    let header = TcpPacket::new_unchecked(fixed);
+    let header_len = usize::from(header.header_len());
+    if header_len < 20 {
+        return Err(Malformed::TransportTruncated);
+    }
+    let payload_len = payload
+        .len()
+        .checked_sub(header_len)
+        .ok_or(Malformed::TransportTruncated)?;
+    Ok(Transport::Tcp(TcpSegment {
+        src_port: header.src_port(),
+        dst_port: header.dst_port(),
+        seq: header.seq_number().0 as u32,
+        ack: header.ack_number().0 as u32,
+        flags: TcpFlags(flags),
+        // An IP payload is below 2¹⁶ bytes.
+        payload_len: payload_len as u32,
+    }))
+}
+
+/// The length in the header is that of the whole datagram, so that a first fragment has less.
+#[inline]
+fn parse_udp(payload: &[u8], fragmented: bool) -> Result<Transport, Malformed> {
+    let header = UdpPacket::new_unchecked(transport_header::<8>(payload)?);
+    let len = usize::from(header.len());
+    if len < 8 || (len > payload.len() && !fragmented) {
+        return Err(Malformed::TransportTruncated);
+    }
+    Ok(Transport::Udp {
+        src_port: header.src_port(),
+        dst_port: header.dst_port(),
+    })
+}
+
+fn icmpv4_kind(message: &Icmpv4Packet<&[u8; 8]>) -> IcmpKind {
+    /// Source quench (RFC 792), which smoltcp does not name.
+    const SOURCE_QUENCH: Icmpv4Message = Icmpv4Message::Unknown(4);
+
+    let (kind, code) = (message.msg_type().into(), message.msg_code());
+    match message.msg_type() {
+        Icmpv4Message::EchoRequest => IcmpKind::EchoRequest {
+            ident: message.echo_ident(),
+        },
+        Icmpv4Message::EchoReply => IcmpKind::EchoReply {
+            ident: message.echo_ident(),
+        },
+        Icmpv4Message::DstUnreachable
+        | Icmpv4Message::Redirect
+        | Icmpv4Message::TimeExceeded
+        | Icmpv4Message::ParamProblem
+        | SOURCE_QUENCH => IcmpKind::Error { kind, code },
+        _ => IcmpKind::Other { kind, code },
+    }
+}
+
+fn icmpv6_kind(message: &Icmpv6Packet<&[u8; 8]>) -> IcmpKind {
+    let (kind, code) = (u8::from(message.msg_type()), message.msg_code());
+    match message.msg_type() {
+        Icmpv6Message::EchoRequest => IcmpKind::EchoRequest {
+            ident: message.echo_ident(),
+        },
+        Icmpv6Message::EchoReply => IcmpKind::EchoReply {
+            ident: message.echo_ident(),
+        },
+        // RFC 4443 §2.1: types below 128 are errors.
+        _ if kind < 128 => IcmpKind::Error { kind, code },
+        _ => IcmpKind::Other { kind, code },
+    }
+}
+
+#[inline]
+fn transport_header<const LEN: usize>(payload: &[u8]) -> Result<&[u8; LEN], Malformed> {
+    payload
+        .first_chunk::<LEN>()
+        .ok_or(Malformed::TransportTruncated)
+}
+
+/// An unfinished checksum of a protocol that we rewrite must be where that protocol has its checksum; any other just inside.
+fn check_partial(view: &View, start: u16, offset: u16) -> Result<(), Malformed> {
+    let end = usize::from(start)
+        .saturating_add(usize::from(offset))
+        .saturating_add(2);
+    let fits = match checksum_offset(view.protocol) {
+        // The network card can't finish what is spread over several packets.
+        Some(_) if view.transport == Transport::LaterFragment => false,
+        Some(expected) => start == view.transport_offset && offset == expected,
+        None => true,
+    };
+    if fits && end <= view.total_len() {
+        Ok(())
+    } else {
+        Err(Malformed::Offload)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! New addresses for a packet, in place.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
+
+use super::checksum::Delta;
+use super::parse::checksum_offset;
+use super::{Checksum, Protocol, Transport, View};
+
+/// Why a packet can't be rewritten. Nothing has changed when it can't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RewriteError {
+    /// A new address is of the other IP version than the packet.
+    MixedFamilies,
+    /// The bytes are not those that the view was made from.
+    Buffer,
+}
+
+impl fmt::Display for RewriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MixedFamilies => "a new address is of another IP version than the packet",
+            Self::Buffer => "the buffer does not hold the packet",
+        })
+    }
+}
+
+impl core::error::Error for RewriteError {}
+
+/// Gives the packet in `buf` a new source, a new destination, or both, and updates every checksum that covers them.
+/// [`View::with_addresses`] is the view of the result; it needs no second parsing.
+///
+/// A checksum that was right is right, and equal to a full computation; one that was wrong is wrong by the same difference (RFC 1624).
+/// A UDP checksum of 0, "none", stays 0, and one that becomes 0 is written 0xFFFF (RFC 768). An unfinished one
+/// ([`Checksum::Partial`]) stays unfinished. ICMP over IPv4 and other protocols don't cover the addresses, and in a fragment behind
+/// the first there is no checksum but that of the IP header. Ports, payload and TTL stay as they are.
+///
+/// # Errors
+/// [`RewriteError::MixedFamilies`], [`RewriteError::Buffer`].
+#[inline]
+pub fn rewrite(
+    buf: &mut [u8],
+    view: &View,
+    new_src: Option<IpAddr>,
+    new_dst: Option<IpAddr>,
+) -> Result<(), RewriteError> {
+    if buf.len() < view.total_len() {
+        return Err(RewriteError::Buffer);
+    }
+    let (src, dst) = (new_src.unwrap_or(view.src), new_dst.unwrap_or(view.dst));
+    match (view.src, view.dst, src, dst) {
+        (IpAddr::V4(old_src), IpAddr::V4(old_dst), IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let delta = Delta::v4(old_src, src).and(Delta::v4(old_dst, dst));
+            update_transport(buf, view, delta)?;
+            write_v4(buf, src, dst, delta)?;
+        }
+        (IpAddr::V6(old_src), IpAddr::V6(old_dst), IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let delta = Delta::v6(old_src, src).and(Delta::v6(old_dst, dst));
+            update_transport(buf, view, delta)?;
+            write_v6(buf, src, dst)?;
+        }
+        _ => return Err(RewriteError::MixedFamilies),
+    }
+    Ok(())
+}
+
+#[inline]
+fn write_v4(
+    buf: &mut [u8],
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    delta: Delta,
+) -> Result<(), RewriteError> {
+    let header = buf.first_chunk_mut::<20>().ok_or(RewriteError::Buffer)?;
+    let mut ip = Ipv4Packet::new_unchecked(header);
+    ip.set_src_addr(src);
+    ip.set_dst_addr(dst);
+    ip.set_checksum(delta.update(ip.checksum()));
+    Ok(())
+}
+
+#[inline]
+fn write_v6(buf: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), RewriteError> {
+    let header = buf.first_chunk_mut::<40>().ok_or(RewriteError::Buffer)?;
+    let mut ip = Ipv6Packet::new_unchecked(header);
+    ip.set_src_addr(src);
+    ip.set_dst_addr(dst);
+    Ok(())
+}
+
+#[inline]
+fn update_transport(buf: &mut [u8], view: &View, delta: Delta) -> Result<(), RewriteError> {
+    let Some(offset) = checksum_offset(view.protocol) else {
+        return Ok(());
+    };
+    if view.transport == Transport::LaterFragment {
+        return Ok(());
+    }
+    let field = buf
+        .get_mut(view.transport_offset().saturating_add(usize::from(offset))..)
+        .and_then(<[u8]>::first_chunk_mut::<2>)
+        .ok_or(RewriteError::Buffer)?;
+    let old = u16::from_be_bytes(*field);
+    let new = match (view.offload.checksum, view.protocol) {
+        (Checksum::Partial { .. }, _) => delta.update_sum(old),
+        // In IPv6 too: a missing checksum must not turn into one that looks like any other (RFC 8200 §8.1, RFC 6935).
+        (Checksum::Full, Protocol::Udp) if old == 0 => 0,
+        (Checksum::Full, Protocol::Udp) => match delta.update(old) {
+            0 => 0xffff,
+            sum => sum,
+        },
+        (Checksum::Full, _) => delta.update(old),
+    };
+    *field = new.to_be_bytes();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

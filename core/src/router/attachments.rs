@@ -1,0 +1,156 @@
+//! The instances that are attached to this node.
+
+use core::net::IpAddr;
+
+use crate::addr::Dual;
+use crate::ids::InstanceId;
+use crate::index::{HashIndex, HashKey};
+use crate::slots::{RowRef, Slots};
+use crate::table::{Kind, TableFull, key_of};
+
+/// An instance that is attached to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Which instance of which service.
+    pub id: InstanceId,
+    /// Its instance IP.
+    pub instance_ip: Dual,
+    /// Its namespace IP.
+    pub namespace_ip: Dual,
+}
+
+impl Attachment {
+    const EMPTY: Self = Self {
+        id: InstanceId::NONE,
+        instance_ip: Dual::UNSPECIFIED,
+        namespace_ip: Dual::UNSPECIFIED,
+    };
+}
+
+/// Up to `L` attachments, found by each of their addresses. All zero when new.
+pub struct Attachments<const L: usize> {
+    hash: HashKey,
+    rows: [Attachment; L],
+    slots: Slots<L>,
+    /// Keys: namespace IPv4 and IPv6, instance IPv4 and IPv6.
+    index: HashIndex<L, 4>,
+}
+
+impl<const L: usize> Attachments<L> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            hash: HashKey(0, 0),
+            rows: [const { Attachment::EMPTY }; L],
+            slots: Slots::new(),
+            index: HashIndex::new(),
+        }
+    }
+
+    pub(crate) fn set_hash_key(&mut self, key: HashKey) {
+        self.hash = key;
+    }
+
+    /// The attachment in a row.
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<&Attachment> {
+        if self.slots.is_used(row) {
+            self.rows.get(row)
+        } else {
+            None
+        }
+    }
+
+    /// Whether an attachment is still there.
+    #[inline]
+    pub fn is_current(&self, attachment: RowRef) -> bool {
+        self.slots.is_current(attachment)
+    }
+
+    /// The attachment with this namespace IP.
+    pub fn by_namespace_ip(&self, address: IpAddr) -> Option<RowRef> {
+        self.find(address, |which| which < 2)
+    }
+
+    /// The attachment with this instance IP.
+    pub fn by_instance_ip(&self, address: IpAddr) -> Option<RowRef> {
+        self.find(address, |which| which >= 2)
+    }
+
+    /// All attachments.
+    pub fn iter(&self) -> impl Iterator<Item = &Attachment> {
+        self.slots.iter().filter_map(|row| self.rows.get(row))
+    }
+
+    /// Puts an attachment in. One with the same namespace IP is replaced.
+    ///
+    /// # Errors
+    /// [`TableFull`] when there is no room for another one.
+    pub(crate) fn put(&mut self, attachment: Attachment) -> Result<(), TableFull> {
+        if let Some(old) = self.by_namespace_ip(IpAddr::V4(attachment.namespace_ip.v4)) {
+            if self.get(old.row()) == Some(&attachment) {
+                return Ok(());
+            }
+            self.remove_row(old.row());
+        }
+        let row = self
+            .slots
+            .take()
+            .ok_or(TableFull {
+                kind: Kind::Attachments,
+                limit: L,
+            })?
+            .row();
+        if let Some(place) = self.rows.get_mut(row) {
+            *place = attachment;
+        }
+        for which in 0..4 {
+            self.index
+                .insert(self.hash_of(&attachment, which), row, which);
+        }
+        Ok(())
+    }
+
+    /// Takes an attachment out.
+    pub(crate) fn remove(&mut self, id: InstanceId) -> Option<Attachment> {
+        let row = self
+            .slots
+            .iter()
+            .find(|row| self.rows.get(*row).is_some_and(|a| a.id == id))?;
+        self.remove_row(row)
+    }
+
+    fn remove_row(&mut self, row: usize) -> Option<Attachment> {
+        let attachment = *self.get(row)?;
+        for which in 0..4 {
+            self.index
+                .remove(self.hash_of(&attachment, which), row, which);
+        }
+        self.slots.give_back(row);
+        Some(attachment)
+    }
+
+    fn find(&self, address: IpAddr, of_kind: impl Fn(usize) -> bool) -> Option<RowRef> {
+        let key = key_of(address);
+        let (row, _) = self.index.find(self.hash.hash(&key), |row, which| {
+            of_kind(which)
+                && self
+                    .rows
+                    .get(row)
+                    .is_some_and(|a| key_of(address_of(a, which)) == key)
+        })?;
+        self.slots.reference(row)
+    }
+
+    fn hash_of(&self, attachment: &Attachment, which: usize) -> u64 {
+        self.hash.hash(&key_of(address_of(attachment, which)))
+    }
+}
+
+fn address_of(attachment: &Attachment, which: usize) -> IpAddr {
+    match which {
+        0 => IpAddr::V4(attachment.namespace_ip.v4),
+        1 => IpAddr::V6(attachment.namespace_ip.v6),
+        2 => IpAddr::V4(attachment.instance_ip.v4),
+        _ => IpAddr::V6(attachment.instance_ip.v6),
+    }
+}

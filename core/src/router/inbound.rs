@@ -1,0 +1,147 @@
+//! What a peer sends, and what one local instance sends to another.
+
+use super::{Router, Verdict, address_of, is_unicast, note, ports_of};
+use crate::flow::{Flow, FlowKey, Stage};
+use crate::packet::{Offload, View, rewrite};
+use crate::slots::RowRef;
+use crate::stats::DropReason;
+use crate::table::{Owner, key_of};
+use crate::time::Instant;
+
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>
+    Router<S, I, N, F, L>
+{
+    /// Decides on a packet from the node in row `peer` of the table, and rewrites it.
+    pub fn inbound(
+        &mut self,
+        now: Instant,
+        peer: usize,
+        packet: &mut [u8],
+        offload: Offload,
+    ) -> Verdict {
+        let view = match View::parse(packet, offload) {
+            Ok(view) => view,
+            Err(_) => return self.drop(DropReason::Malformed),
+        };
+        let (key, attachment) = match self.ingress_key(&view) {
+            Ok(found) => found,
+            Err(reason) => return self.drop(reason),
+        };
+        if let Some(row) = self.flows.find_ingress(&key)
+            && let Some(flow) = self.flows.get(row)
+        {
+            let current = self.table.is_current(flow.instance)
+                && self.attachments.is_current(flow.attachment);
+            if current && flow.node as usize == peer && !self.flows.is_dead(flow, now) {
+                return self.deliver(now, row, packet, &view);
+            }
+            if current && flow.node as usize != peer {
+                return self.drop(DropReason::SpoofedSource);
+            }
+            self.end_flow(row);
+        }
+        match self.inbound_without_flow(now, peer, &key, &view, attachment) {
+            Ok(Some(row)) => self.deliver(now, row, packet, &view),
+            Ok(None) => Verdict::Wait {
+                address: view.src(),
+                asker: RowRef::NONE,
+            },
+            Err(reason) => self.drop(reason),
+        }
+    }
+
+    /// The key of a packet for an instance that is attached here. A destination that is the instance's own instance IP counts
+    /// as its namespace IP.
+    fn ingress_key(&self, view: &View) -> Result<(FlowKey, RowRef), DropReason> {
+        if !is_unicast(view.src()) {
+            return Err(DropReason::NotUnicast);
+        }
+        let attachment = self
+            .attachments
+            .by_namespace_ip(view.dst())
+            .or_else(|| self.attachments.by_instance_ip(view.dst()))
+            .ok_or(DropReason::NotOurs)?;
+        let local = self
+            .attachments
+            .get(attachment.row())
+            .ok_or(DropReason::NotOurs)?;
+        let (src_port, dst_port) = ports_of(view)?;
+        let key = FlowKey {
+            src: key_of(view.src()),
+            dst: key_of(local.namespace_ip.of(view.family())),
+            src_port,
+            dst_port,
+            protocol: view.protocol().number(),
+        };
+        Ok((key, attachment))
+    }
+
+    /// Begins a flow for a peer's packet that belongs to none, and returns its row; none when the table does not know whose
+    /// its source is.
+    fn inbound_without_flow(
+        &mut self,
+        now: Instant,
+        peer: usize,
+        key: &FlowKey,
+        view: &View,
+        attachment: RowRef,
+    ) -> Result<Option<usize>, DropReason> {
+        let slot = match self.table.owner(view.src()) {
+            None => return Ok(None),
+            Some(Owner::Instance(slot)) => slot,
+            Some(Owner::Service(..) | Owner::Namespace(_)) => {
+                return Err(DropReason::SpoofedSource);
+            }
+        };
+        let instance = self.table.instance(slot).ok_or(DropReason::SpoofedSource)?;
+        if instance.node != peer {
+            return Err(DropReason::SpoofedSource);
+        }
+        let family = view.family();
+        let local = self
+            .attachments
+            .get(attachment.row())
+            .ok_or(DropReason::NotOurs)?;
+        let flow = Flow {
+            local: key.dst,
+            dialled: key.src,
+            local_instance: key_of(local.instance_ip.of(family)),
+            remote: key_of(instance.namespace_ip.of(family)),
+            remote_instance: key.src,
+            local_port: key.dst_port,
+            remote_port: key.src_port,
+            protocol: key.protocol,
+            stage: Stage::Opening,
+            outgoing: false,
+            node: u32::try_from(peer).map_err(|_| DropReason::NoFlow)?,
+            instance: self
+                .table
+                .instance_ref(slot)
+                .ok_or(DropReason::SpoofedSource)?,
+            attachment,
+            last_seen: now,
+            last_ack: 0,
+        };
+        self.begin_flow(flow, now).map(Some)
+    }
+
+    /// Rewrites a packet as its flow says and delivers it.
+    fn deliver(&mut self, now: Instant, row: usize, packet: &mut [u8], view: &View) -> Verdict {
+        let Some(flow) = self.flows.get_mut(row) else {
+            return Verdict::Drop(DropReason::NoFlow);
+        };
+        note(flow, view, now, false);
+        let family = view.family();
+        let (src, dst) = (
+            address_of(flow.dialled, family),
+            address_of(flow.local, family),
+        );
+        if rewrite(packet, &mut view.clone(), Some(src), Some(dst)).is_err() {
+            return self.drop(DropReason::Malformed);
+        }
+        self.counters.delivered = self.counters.delivered.wrapping_add(1);
+        Verdict::Deliver {
+            len: view.total_len(),
+        }
+    }
+}

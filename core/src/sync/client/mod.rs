@@ -1,0 +1,391 @@
+//! The client half of the table protocol: keeps a node's lease, its interests and its instances right at the manager.
+//!
+//! Everything here is repeated until it is answered and survives a manager that forgets everything: when the manager's boot
+//! epoch changes, interests are opened and instances attached again. The table itself lives in the router; pages are applied
+//! to it as they come.
+
+mod interests;
+mod pages;
+mod queries;
+mod requests;
+mod session;
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use heapless::Deque;
+
+pub use queries::Answer;
+pub use requests::{Outcome, RequestId};
+pub use session::Membership;
+
+use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeKey};
+use crate::index::HashKey;
+use crate::router::Router;
+use crate::sync::message::{Capacities, ManagerRecord, Message, Refusal, Subject};
+use crate::time::Instant;
+use interests::Interests;
+use queries::Queries;
+use requests::Requests;
+use session::Session;
+
+/// How long an interest outlives its last flow.
+pub const INTEREST_IDLE: Duration = Duration::from_secs(10);
+/// How long a look-up may take before the application is told that it failed.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a negative answer is believed.
+pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(1);
+/// Acknowledgements that wait to be sent; the oldest goes when there are more, and the manager repeats its page.
+const ACKS: usize = 32;
+/// How often idle interests are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What a node says of itself.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its key.
+    pub key: NodeKey,
+    /// Its name, for people.
+    pub name: heapless::String<NODE_NAME_MAX>,
+    /// It speaks through a join key until its manager knows its own.
+    pub joining: bool,
+    /// Its boot epoch: different with every start, never 0.
+    pub epoch: u32,
+    /// The endpoint that it wants others to use; unknown means the one that its manager sees.
+    pub endpoint: Endpoint,
+    /// The IPv4 worker subnet that it asks for.
+    pub subnet: Option<core::net::Ipv4Addr>,
+    /// The lease that it asks for in milliseconds; 0 leaves it to the manager.
+    pub lease_ms: u32,
+    /// What it can hold.
+    pub capacities: Capacities,
+}
+
+/// What happened in the protocol. Counters only grow, and wrap at 2^32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientCounters {
+    /// Pages applied.
+    pub pages: u32,
+    /// Pages that came again, too early, or for a stream that is not open.
+    pub stale_pages: u32,
+    /// Rows that had no room in the table.
+    pub table_full: u32,
+    /// Interests that could not be held because there were too many.
+    pub interests_full: u32,
+    /// Look-ups that ended without an answer.
+    pub resolve_timeouts: u32,
+    /// Answers to nothing that was asked.
+    pub unexpected: u32,
+}
+
+/// The client of at most `M` interests, `Q` look-ups at once and `R` requests at once.
+pub struct Client<const M: usize, const Q: usize, const R: usize> {
+    profile: Option<Profile>,
+    session: Session,
+    interests: Interests<M>,
+    queries: Queries<Q>,
+    requests: Requests<R>,
+    acks: Deque<(Subject, u32, u32), ACKS>,
+    forgets: Deque<(Subject, u32), ACKS>,
+    /// The number of the last stream or request.
+    last_number: u32,
+    next_housekeeping: Instant,
+    /// What happened.
+    pub counters: ClientCounters,
+}
+
+/// The capacities of a router, as a client is generic over them.
+macro_rules! router {
+    () => { Router<S, I, N, F, L> };
+}
+pub(crate) use router;
+
+impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
+    /// A client that does nothing until it is started.
+    pub const fn new() -> Self {
+        Self {
+            profile: None,
+            session: Session::new(),
+            interests: Interests::new(),
+            queries: Queries::new(),
+            requests: Requests::new(),
+            acks: Deque::new(),
+            forgets: Deque::new(),
+            last_number: 0,
+            next_housekeeping: Instant::ZERO,
+            counters: ClientCounters {
+                pages: 0,
+                stale_pages: 0,
+                table_full: 0,
+                interests_full: 0,
+                resolve_timeouts: 0,
+                unexpected: 0,
+            },
+        }
+    }
+
+    /// Begins to say `Hello` to the first of the managers.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        profile: Profile,
+        managers: &[ManagerRecord],
+        key: HashKey,
+    ) {
+        // Stream and request numbers of one start must not meet those of the one before.
+        self.last_number = profile.epoch.wrapping_mul(0x9e37_79b9) >> 1;
+        self.interests.set_hash_key(key);
+        self.session.start(now, managers);
+        self.profile = Some(profile);
+    }
+
+    /// Whether messages from this key are those of a manager.
+    pub fn is_manager(&self, key: &NodeKey) -> bool {
+        self.session.is_manager(key)
+    }
+
+    /// Whether the node still speaks through its join key. The shell watches this turn false and goes over to the own key.
+    pub fn is_joining(&self) -> bool {
+        self.profile.as_ref().is_some_and(|profile| profile.joining)
+    }
+
+    /// Why the manager refuses this node, if it does.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.session.refusal()
+    }
+
+    /// The managers that this node believes.
+    pub fn managers(&self) -> &[ManagerRecord] {
+        self.session.managers()
+    }
+
+    /// What the manager has made of this node; none before its first answer.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.session.membership()
+    }
+
+    /// Whether the manager has answered within the lease.
+    pub fn is_connected(&self, now: Instant) -> bool {
+        self.session.is_connected(now)
+    }
+
+    /// The manager that is spoken to.
+    pub fn manager(&self) -> Option<ManagerRecord> {
+        self.session.manager()
+    }
+
+    /// The manager is heard from through a new tunnel, or asks for it: says `Hello` at once.
+    pub fn hello_now(&mut self, now: Instant) {
+        self.session.hello_now(now);
+    }
+
+    /// Asks which service or instance has an address; the answer comes through [`Self::poll_answer`]. One question however
+    /// many packets wait for it.
+    ///
+    /// # Errors
+    /// [`Answer`] when it is clear already that there will be none.
+    pub fn resolve(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        asker: Option<InstanceId>,
+    ) -> Result<(), Answer> {
+        let stream = self.last_number.wrapping_add(1) & 0x7fff_ffff;
+        if self.queries.ask(now, address, asker, stream)? {
+            self.last_number = stream;
+        }
+        Ok(())
+    }
+
+    /// An address whose look-up has ended, and how.
+    pub fn poll_answer(&mut self) -> Option<(IpAddr, Answer)> {
+        self.queries.poll_answer()
+    }
+
+    /// The interests in services and instances that are held.
+    pub fn interests(&self) -> usize {
+        self.interests.len()
+    }
+
+    /// Handles one message of a manager.
+    pub fn handle<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        from: &NodeKey,
+        message: Message,
+        router: &mut router!(),
+    ) {
+        match message {
+            Message::Welcome(welcome) => {
+                let news = self.session.welcome(now, from, &welcome);
+                let Some(news) = news else {
+                    self.counters.unexpected = self.counters.unexpected.wrapping_add(1);
+                    return;
+                };
+                router.set_subnet(welcome.subnet);
+                if let Some(profile) = self.profile.as_mut().filter(|profile| profile.joining) {
+                    profile.joining = false;
+                    self.session.joined(now);
+                    return;
+                }
+                if news.forgotten || welcome.reopen {
+                    self.reopen_interests(now);
+                }
+                if news.forgotten || welcome.reattach {
+                    for attachment in router.attachments.iter() {
+                        let number = self.next_number();
+                        self.requests.resume(now, number, attachment);
+                    }
+                }
+            }
+            Message::Restarted { epoch } => self.session.restarted(now, epoch),
+            Message::Table(page) => self.handle_page(now, &page, router),
+            Message::NotFound { stream } => self.handle_not_found(now, stream, router),
+            Message::Attached(attached) => {
+                if let Some(attachment) = self.requests.attached(&attached) {
+                    match router.attachments.put(attachment) {
+                        Ok(()) => self.pin(now, attachment.id),
+                        Err(_) => {
+                            self.counters.table_full = self.counters.table_full.wrapping_add(1)
+                        }
+                    }
+                }
+            }
+            Message::Detached { request } => self.requests.detached(request),
+            Message::Refused { request, refusal } => {
+                if !self.requests.refused(request, refusal)
+                    && !self.session.refused(now, request, refusal)
+                {
+                    self.queries.refused(request);
+                }
+            }
+            Message::Forgotten { subject, stream } => self.interests.forgotten(subject, stream),
+            Message::Hello(_)
+            | Message::Resolve(_)
+            | Message::Attach(_)
+            | Message::Detach(_)
+            | Message::Forget { .. }
+            | Message::Ack { .. } => {
+                self.counters.unexpected = self.counters.unexpected.wrapping_add(1)
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        router: &mut router!(),
+    ) {
+        self.counters.resolve_timeouts = self
+            .counters
+            .resolve_timeouts
+            .wrapping_add(self.queries.expire(now));
+        if now >= self.next_housekeeping {
+            self.next_housekeeping = now.saturating_add(HOUSEKEEPING);
+            self.end_idle_interests(now, router);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.profile.as_ref()?;
+        if !self.acks.is_empty() || !self.forgets.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let due = [
+            Some(self.session.next_hello()),
+            self.queries.poll_timeout(),
+            self.requests.poll_timeout(),
+            self.interests.poll_timeout(),
+            (self.interests.len() > 0).then_some(self.next_housekeeping),
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    /// Writes the next message that is due into `out`. Returns the manager that it is for and its length in bytes.
+    pub fn poll_transmit<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        router: &router!(),
+        out: &mut [u8],
+    ) -> Option<(NodeKey, usize)> {
+        let message = self.next_message(now, router)?;
+        let manager = self.session.manager()?;
+        let length = message.encode(out).ok()?;
+        Some((manager.key, length))
+    }
+
+    fn next_message<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        router: &router!(),
+    ) -> Option<Message> {
+        let profile = self.profile.as_ref()?;
+        if let Some(request) = self.session.due(now) {
+            let mut streams = crate::sync::message::Digest::default();
+            self.interests
+                .for_each_open(|subject, stream| streams.add_stream(subject, stream));
+            let mut instances = crate::sync::message::Digest::default();
+            router
+                .attachments
+                .iter()
+                .for_each(|a| instances.add_instance(a.id));
+            return Some(Message::Hello(session::hello(
+                profile, request, streams, instances,
+            )));
+        }
+        if !self.session.is_member() {
+            return None;
+        }
+        if let Some((subject, stream, sequence)) = self.acks.pop_front() {
+            return Some(Message::Ack {
+                subject,
+                stream,
+                sequence,
+            });
+        }
+        if let Some((subject, stream)) = self.forgets.pop_front() {
+            return Some(Message::Forget { subject, stream });
+        }
+        self.queries
+            .due(now)
+            .or_else(|| self.requests.due(now))
+            .or_else(|| self.interests.due(now))
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.last_number = self.last_number.wrapping_add(1) & 0x7fff_ffff;
+        self.last_number
+    }
+}
+
+impl<const M: usize, const Q: usize, const R: usize> Default for Client<M, Q, R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,438 @@
+//! Table pages: which are believed, and what they change.
+
+use core::net::IpAddr;
+
+use super::interests::State;
+use super::{Client, INTEREST_IDLE, router};
+use crate::addr::Dual;
+use crate::ids::InstanceId;
+use crate::router::Router;
+use crate::sync::client::requests::{Outcome, RequestId};
+use crate::sync::message::{AttachKind, PageKind, SERVER_STREAMS, Subject, TablePage};
+use crate::table::{Owner, TableFull};
+use crate::time::Instant;
+
+impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
+    /// Asks the manager to attach an instance; none when too many requests are under way. The outcome comes through
+    /// [`Self::poll_outcome`].
+    pub fn attach(
+        &mut self,
+        now: Instant,
+        kind: AttachKind,
+        namespace_ip: Dual,
+    ) -> Option<RequestId> {
+        let number = self.next_number();
+        self.requests.attach(now, number, kind, namespace_ip)
+    }
+
+    /// Tells the manager that an instance does not run here any more; none when too many requests are under way.
+    pub fn detach(&mut self, now: Instant, instance: InstanceId) -> Option<RequestId> {
+        let number = self.next_number();
+        self.requests.detach(now, number, instance)
+    }
+
+    /// Says that an instance has been running here all the while, as after a restart of the node.
+    pub fn resume(&mut self, now: Instant, attachment: &crate::router::Attachment) {
+        let number = self.next_number();
+        self.requests.resume(now, number, attachment);
+        self.pin(now, attachment.id);
+    }
+
+    /// An instance is not attached here any more: its interest may end.
+    pub(crate) fn unpin(&mut self, id: InstanceId) {
+        if let Some(interest) = self
+            .interests
+            .find(Subject::from(id))
+            .and_then(|row| self.interests.get_mut(row))
+        {
+            interest.pinned = false;
+        }
+    }
+
+    /// Whether this is the stream through which a subject is followed.
+    pub(crate) fn follows(&self, subject: Subject, stream: u32) -> bool {
+        self.interests
+            .find(subject)
+            .and_then(|row| self.interests.get(row))
+            .is_none_or(|i| i.stream == stream)
+    }
+
+    /// Gives a request up.
+    pub fn cancel(&mut self, request: RequestId) {
+        self.requests.cancel(request);
+    }
+
+    /// The next outcome of a request.
+    pub fn poll_outcome(&mut self) -> Option<(RequestId, Outcome)> {
+        self.requests.poll_outcome()
+    }
+
+    /// Keeps an interest in an attached instance, so that its move to another node is noticed.
+    pub(super) fn pin(&mut self, now: Instant, id: InstanceId) {
+        let subject = Subject::from(id);
+        let row = match self.interests.find(subject) {
+            Some(row) => row,
+            None => {
+                let stream = self.next_number();
+                let Some(row) = self.interests.add(now, subject, stream) else {
+                    self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
+                    return;
+                };
+                self.interests.reopen(now, row, stream);
+                row
+            }
+        };
+        // Pages of a stream that was open before may be older than the attachment: only a new one tells of its loss.
+        if self
+            .interests
+            .get(row)
+            .is_some_and(|i| i.state != State::Opening && !i.pinned)
+        {
+            let stream = self.next_number();
+            self.interests.reopen(now, row, stream);
+        }
+        if let Some(interest) = self.interests.get_mut(row) {
+            interest.pinned = true;
+        }
+    }
+
+    /// Opens all streams afresh: the manager does not have them. What the table holds stays until the pages come.
+    pub(super) fn reopen_interests(&mut self, now: Instant) {
+        let mut row = 0usize;
+        while let Some(next) = self.interests.next_row(row) {
+            if self
+                .interests
+                .get(next)
+                .is_some_and(|i| i.state == State::Ending)
+            {
+                self.interests.remove(next);
+            } else {
+                let stream = self.next_number();
+                self.interests.reopen(now, next, stream);
+            }
+            row = next.saturating_add(1);
+        }
+    }
+
+    pub(super) fn handle_not_found<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        stream: u32,
+        router: &mut router!(),
+    ) {
+        if self.queries.not_found(now, stream) {
+            return;
+        }
+        let row = self.interests.rows().find(|row| {
+            self.interests
+                .get(*row)
+                .is_some_and(|i| i.stream == stream && i.state == State::Opening)
+        });
+        match row {
+            Some(row) => self.drop_interest(row, router),
+            None => self.counters.unexpected = self.counters.unexpected.wrapping_add(1),
+        }
+    }
+
+    pub(super) fn handle_page<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        page: &TablePage,
+        router: &mut router!(),
+    ) {
+        let Some(row) = self.accept(now, page) else {
+            return;
+        };
+        self.acknowledge(page);
+        if self
+            .interests
+            .get(row)
+            .is_none_or(|i| i.sequence == page.sequence)
+        {
+            self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
+            return;
+        }
+        if let Some(interest) = self.interests.get_mut(row) {
+            interest.sequence = page.sequence;
+            interest.state = State::Open;
+        }
+        self.counters.pages = self.counters.pages.wrapping_add(1);
+        if page.kind == PageKind::Gone {
+            self.drop_interest(row, router);
+            return;
+        }
+        if apply(page, router).is_err() {
+            self.counters.table_full = self.counters.table_full.wrapping_add(1);
+        }
+        if !page.more {
+            if page.subject.instance.is_none()
+                && let Some(service) = router.table.find_service(page.subject.service)
+            {
+                router.table.set_complete(service, true);
+            }
+            self.queries.settle(|address| is_known(router, address));
+        }
+    }
+
+    /// The row of the interest that a page belongs to, if the page is the next one of its stream or the last one again.
+    fn accept(&mut self, now: Instant, page: &TablePage) -> Option<usize> {
+        let first = page.sequence == 1;
+        let known = self.interests.find(page.subject);
+        if let Some(row) = known
+            && let Some(interest) = self.interests.get(row)
+            && interest.stream == page.stream
+        {
+            let wanted = page.sequence == interest.sequence
+                || page.sequence == interest.sequence.wrapping_add(1);
+            if wanted && interest.state != State::Ending {
+                return Some(row);
+            }
+            self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
+            return None;
+        }
+        let asked = self.queries.is_asked(page.stream);
+        let introduced = page.stream >= SERVER_STREAMS
+            && known.is_none_or(|row| {
+                self.interests
+                    .get(row)
+                    .is_none_or(|i| i.state != State::Open || i.stream >= SERVER_STREAMS)
+            });
+        if !first || !(asked || introduced) {
+            self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
+            push_out(&mut self.forgets, (page.subject, page.stream));
+            return None;
+        }
+        match known {
+            Some(row) => {
+                let interest = self.interests.get_mut(row)?;
+                interest.stream = page.stream;
+                interest.sequence = 0;
+                interest.state = State::Open;
+                interest.idle_since = now;
+                Some(row)
+            }
+            None => {
+                let row = self.interests.add(now, page.subject, page.stream);
+                if row.is_none() {
+                    self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
+                    push_out(&mut self.forgets, (page.subject, page.stream));
+                }
+                row
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, page: &TablePage) {
+        push_out(&mut self.acks, (page.subject, page.stream, page.sequence));
+    }
+
+    /// Ends an interest that the manager has ended.
+    fn drop_interest<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        row: usize,
+        router: &mut router!(),
+    ) {
+        let Some(subject) = self.interests.get(row).map(|i| i.subject) else {
+            return;
+        };
+        self.interests.remove(row);
+        self.clear(subject, router);
+    }
+
+    /// Ends interests whose last flow ended some time ago.
+    pub(super) fn end_idle_interests<
+        const S: usize,
+        const I: usize,
+        const N: usize,
+        const F: usize,
+        const L: usize,
+    >(
+        &mut self,
+        now: Instant,
+        router: &mut router!(),
+    ) {
+        let mut from = 0usize;
+        while let Some(row) = self.interests.next_row(from) {
+            from = row.saturating_add(1);
+            let Some(interest) = self.interests.get_mut(row) else {
+                continue;
+            };
+            if interest.state != State::Open || interest.pinned {
+                continue;
+            }
+            let subject = interest.subject;
+            let in_use = router
+                .table
+                .find_service(subject.service)
+                .is_some_and(|service| match subject.instance {
+                    None => router.table.flows_of(service) > 0,
+                    Some(number) => router
+                        .table
+                        .find_instance(service, number)
+                        .and_then(|slot| router.table.instance(slot))
+                        .is_some_and(|i| i.flows > 0),
+                });
+            if in_use {
+                interest.idle_since = now;
+            } else if now >= interest.idle_since.saturating_add(INTEREST_IDLE) {
+                self.interests.end(now, row);
+                self.clear(subject, router);
+            }
+        }
+    }
+
+    /// Takes out of the table what only this subject kept there.
+    fn clear<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+        &mut self,
+        subject: Subject,
+        router: &mut router!(),
+    ) {
+        let Some(service) = router.table.find_service(subject.service) else {
+            return;
+        };
+        let holds = |interests: &super::Interests<M>, subject| {
+            interests
+                .find(subject)
+                .and_then(|row| interests.get(row))
+                .is_some_and(|i| i.state != State::Ending)
+        };
+        let whole = holds(&self.interests, Subject::whole(subject.service));
+        if !whole {
+            router.table.set_complete(service, false);
+        }
+        let mut from = 0u32;
+        loop {
+            let next = router
+                .table
+                .instances_of(service)
+                .filter_map(|slot| router.table.instance(slot).map(|i| (i.number, slot)))
+                .find(|(number, _)| *number >= from);
+            let Some((number, slot)) = next else { break };
+            let single = Subject {
+                service: subject.service,
+                instance: Some(number),
+            };
+            let concerned = subject.instance.is_none_or(|n| n == number);
+            if concerned && !whole && !holds(&self.interests, single) {
+                router.table.remove_instance(slot);
+                router.begin_sweep();
+            }
+            let Some(behind) = number.checked_add(1) else {
+                break;
+            };
+            from = behind;
+        }
+        let empty = router
+            .table
+            .service(service)
+            .is_none_or(|s| s.instances == 0);
+        if !whole && empty {
+            router.table.remove_service(service);
+        }
+    }
+}
+
+/// Applies a page to the table. What has no room is left out.
+fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+    page: &TablePage,
+    router: &mut router!(),
+) -> Result<(), TableFull> {
+    let registry = router.registry();
+    let mut result = Ok(());
+    let service = router.table.ensure_service(page.subject.service)?;
+    if let Some(header) = &page.header {
+        router.table.set_header(service, header, &registry);
+    }
+    let concerned = |number: u32| page.subject.instance.is_none_or(|n| n == number);
+    let mut gone = false;
+    if let PageKind::Replace { from, to } = page.kind {
+        let mut at = from;
+        loop {
+            let next = router
+                .table
+                .instances_of(service)
+                .filter_map(|slot| router.table.instance(slot).map(|i| (i.number, slot)))
+                .find(|(number, _)| *number >= at && to.is_none_or(|to| *number < to));
+            let Some((number, slot)) = next else { break };
+            if concerned(number) && !page.records.iter().any(|r| r.number == number) {
+                router.table.remove_instance(slot);
+                gone = true;
+            }
+            let Some(behind) = number.checked_add(1) else {
+                break;
+            };
+            at = behind;
+        }
+    }
+    for number in page.removed.iter().filter(|number| concerned(**number)) {
+        if let Some(slot) = router.table.find_instance(service, *number) {
+            router.table.remove_instance(slot);
+            gone = true;
+        }
+    }
+    for record in page
+        .records
+        .iter()
+        .filter(|record| concerned(record.number))
+    {
+        let Some(node) = page.nodes.iter().find(|node| node.id == record.node) else {
+            continue;
+        };
+        let before = router
+            .table
+            .find_instance(service, record.number)
+            .and_then(|slot| router.table.instance_ref(slot));
+        let put = router
+            .table
+            .put_node(node)
+            .and_then(|node| router.table.put_instance(service, record, node));
+        match put {
+            Ok(_) => gone |= before.is_some_and(|before| !router.table.is_current(before)),
+            Err(full) => result = Err(full),
+        }
+    }
+    if gone {
+        router.begin_sweep();
+    }
+    result
+}
+
+/// Whether packets for an address, or from it, need not wait any more.
+fn is_known<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+    router: &router!(),
+    address: IpAddr,
+) -> bool {
+    match router.table.owner(address) {
+        None => false,
+        Some(Owner::Service(service, _)) => {
+            router.table.service(service).is_some_and(|s| s.complete)
+        }
+        Some(Owner::Instance(_) | Owner::Namespace(_)) => true,
+    }
+}
+
+/// Appends; when there is no room the oldest goes, and is said again when the manager repeats itself.
+fn push_out<T, const K: usize>(queue: &mut heapless::Deque<T, K>, item: T) {
+    if queue.is_full() {
+        queue.pop_front();
+    }
+    let _ = queue.push_back(item);
+}

@@ -1,0 +1,125 @@
+//! What a sync server asks of the state behind it: the root's store, or a cluster's cache.
+
+use crate::addr::WorkerSubnet;
+use crate::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId};
+use crate::sync::message::{
+    Attach, Attached, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, ResolveKey,
+    ServiceHeader, Subject,
+};
+use crate::time::Instant;
+
+/// Who sent a message: the key that its tunnel proved, and where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The proven key: a node's own, or a join key.
+    pub key: NodeKey,
+    /// The underlay source of the datagram.
+    pub observed: Endpoint,
+}
+
+/// A node is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Its number.
+    pub node: NodeId,
+    /// Its subnets.
+    pub subnet: WorkerSubnet,
+    /// Its lease, in milliseconds.
+    pub lease_ms: u32,
+    /// The managers that it may believe.
+    pub managers: heapless::Vec<ManagerRecord, { super::message::MANAGERS_MAX }>,
+    /// The directory's view of the instances on the node differs from the digest of its `Hello`.
+    pub reattach: bool,
+}
+
+/// The outcome of a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is this.
+    Found(Subject),
+    /// There is nothing of that kind.
+    NotFound,
+    /// Not known yet (a cluster asks its root): the client's repeat will find out.
+    Pending,
+}
+
+/// One difference between two versions of a service's table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// The instance is, or is new, as given.
+    Present(InstanceRecord),
+    /// The instance of this number is withdrawn.
+    Removed(u32),
+}
+
+impl Change {
+    /// The number of the instance that changed.
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::Present(record) => record.number,
+            Self::Removed(number) => *number,
+        }
+    }
+}
+
+/// The state that a sync server serves. Each call is one operation: it happens whole or not at all.
+///
+/// Versions are per service, start at 1 and grow with every change of the service's addresses or instances, of the
+/// liveness, endpoint, key or epoch of a node that runs one of them.
+pub trait Directory {
+    /// Lets a node in, or renews it. `hello.joining` is set when `from.key` is a join key.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    fn hello(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal>;
+
+    /// The number of the node with this key.
+    fn node_of(&self, key: &NodeKey) -> Option<NodeId>;
+
+    /// What tables say of a node.
+    fn node(&self, id: NodeId) -> Option<NodeRecord>;
+
+    /// Records that `node` runs an instance. Idempotent: the same node and namespace IP get the same answer.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    fn attach(&mut self, now: Instant, node: NodeId, attach: &Attach) -> Result<Attached, Refusal>;
+
+    /// Records that `node` does not run an instance any more. Idempotent: one that is gone is fine.
+    ///
+    /// # Errors
+    /// A [`Refusal`], for instance when the instance runs on another node; nothing has changed then.
+    fn detach(&mut self, now: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal>;
+
+    /// Finds what a key names: a service IP its whole service, an instance IP that one instance.
+    fn resolve(&self, key: &ResolveKey) -> Lookup;
+
+    /// The version of a service's table; none when the service is gone.
+    fn version(&self, service: ServiceId) -> Option<u32>;
+
+    /// The version in which the service's header (name, addresses) last changed.
+    fn header_version(&self, service: ServiceId) -> u32;
+
+    /// The service's name and addresses.
+    fn header(&self, service: ServiceId) -> Option<ServiceHeader>;
+
+    /// The lowest-numbered instance from number `from` on that changed after version `since` (0: everything that is there;
+    /// removals are not reported then).
+    fn next_change(&self, service: ServiceId, from: u32, since: u32) -> Option<Change>;
+
+    /// The oldest version from which `next_change` still reports every removal. Clients behind it get the whole table.
+    fn patchable_since(&self, service: ServiceId) -> u32;
+
+    /// A node's lease has ended, or it is heard from again.
+    fn set_alive(&mut self, now: Instant, node: NodeId, alive: bool);
+
+    /// Every client that is interested in the service has acknowledged all changes up to `version`: addresses that were
+    /// withdrawn in it or before start their quarantine.
+    fn acknowledged(&mut self, now: Instant, service: ServiceId, version: u32);
+
+    /// The instances that ran on `node` and were not attached again since `epoch` began are withdrawn.
+    fn settle(&mut self, now: Instant, node: NodeId, epoch: u32);
+
+    /// A service whose table changed since the last call of this method, for the server to tell its clients. Drains.
+    fn poll_changed(&mut self) -> Option<ServiceId>;
+}

@@ -1,0 +1,785 @@
+//! What a node knows of services, instances and nodes, in fixed-capacity storage.
+//!
+//! The table answers two questions at the speed of packets: what is this address, and which instances has this service.
+//! It changes only through the pages that the sync client applies.
+
+mod rows;
+
+use core::net::IpAddr;
+
+pub use rows::{Instance, Node, Service, ServiceIp};
+
+use rows::News;
+
+use crate::addr::Dual;
+use crate::ids::{NodeKey, ServiceId};
+use crate::index::{HashIndex, HashKey};
+use crate::policy::{Candidate, Registry};
+use crate::slots::{RowRef, Slots};
+use crate::sync::message::{InstanceRecord, NodeRecord, SERVICE_IPS_MAX, ServiceHeader};
+
+/// Both families of every service IP of a service are keys of its row.
+const SERVICE_KEYS: usize = SERVICE_IPS_MAX.saturating_mul(2);
+
+/// How many service IPs' cursors are remembered beyond their table entries.
+const CURSORS: usize = 64;
+
+/// Where the turn of a service IP stood when its table entry went.
+#[derive(Clone, Copy)]
+struct Cursor {
+    address: Dual,
+    next: u32,
+}
+
+/// A kind of row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Services.
+    Services,
+    /// Instances.
+    Instances,
+    /// Nodes.
+    Nodes,
+    /// Instances that are attached to this node.
+    Attachments,
+}
+
+/// A table is full: the kind of row and how many fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull {
+    /// The kind of row.
+    pub kind: Kind,
+    /// How many fit.
+    pub limit: usize,
+}
+
+/// What owns an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A service IP: the service, and which of its addresses.
+    Service(usize, usize),
+    /// An instance IP.
+    Instance(usize),
+    /// A namespace IP.
+    Namespace(usize),
+}
+
+/// The bytes that an address is hashed and compared by: IPv4 in its mapped form (RFC 4291 section 2.5.5.2).
+#[inline]
+pub(crate) fn key_of(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// Services, instances and nodes: at most `S`, `I` and `N` of them. All zero when new.
+pub struct Table<const S: usize, const I: usize, const N: usize> {
+    hash: HashKey,
+    services: [Service; S],
+    service_slots: Slots<S>,
+    services_by_id: HashIndex<S, 1>,
+    services_by_ip: HashIndex<S, SERVICE_KEYS>,
+    instances: [Instance; I],
+    instance_slots: Slots<I>,
+    /// Keys: instance IPv4 and IPv6, namespace IPv4 and IPv6.
+    instances_by_ip: HashIndex<I, 4>,
+    /// Key: the service's row and the instance's number.
+    instances_by_number: HashIndex<I, 1>,
+    nodes: [Node; N],
+    node_slots: Slots<N>,
+    nodes_by_key: HashIndex<N, 1>,
+    /// Some node has news.
+    node_news: bool,
+    /// Cursors of services that are not in the table any more, the latest at `next_cursor - 1`.
+    cursors: [Cursor; CURSORS],
+    next_cursor: usize,
+    /// Service IPs under a policy that this node does not know.
+    unknown_policies: u64,
+}
+
+impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
+    /// An empty table.
+    pub const fn new() -> Self {
+        Self {
+            hash: HashKey(0, 0),
+            services: [const { Service::EMPTY }; S],
+            service_slots: Slots::new(),
+            services_by_id: HashIndex::new(),
+            services_by_ip: HashIndex::new(),
+            instances: [const { Instance::EMPTY }; I],
+            instance_slots: Slots::new(),
+            instances_by_ip: HashIndex::new(),
+            instances_by_number: HashIndex::new(),
+            nodes: [const { Node::EMPTY }; N],
+            node_slots: Slots::new(),
+            nodes_by_key: HashIndex::new(),
+            node_news: false,
+            cursors: [Cursor {
+                address: Dual::UNSPECIFIED,
+                next: 0,
+            }; CURSORS],
+            next_cursor: 0,
+            unknown_policies: 0,
+        }
+    }
+
+    /// Sets the secret of the hashes. Only on an empty table.
+    pub(crate) fn set_hash_key(&mut self, key: HashKey) {
+        self.hash = key;
+    }
+
+    /// What owns this address, if the table knows.
+    #[inline]
+    pub fn owner(&self, address: IpAddr) -> Option<Owner> {
+        let key = key_of(address);
+        let hash = self.hash.hash(&key);
+        if let Some((slot, which)) = self.services_by_ip.find(hash, |slot, which| {
+            self.service_key(slot, which) == Some(key)
+        }) {
+            return Some(Owner::Service(slot, which >> 1));
+        }
+        let (slot, which) = self.instances_by_ip.find(hash, |slot, which| {
+            self.instance_key(slot, which) == Some(key)
+        })?;
+        Some(if which < 2 {
+            Owner::Instance(slot)
+        } else {
+            Owner::Namespace(slot)
+        })
+    }
+
+    /// The service in a row.
+    pub fn service(&self, slot: usize) -> Option<&Service> {
+        if self.service_slots.is_used(slot) {
+            self.services.get(slot)
+        } else {
+            None
+        }
+    }
+
+    /// The instance in a row.
+    #[inline]
+    pub fn instance(&self, slot: usize) -> Option<&Instance> {
+        if self.instance_slots.is_used(slot) {
+            self.instances.get(slot)
+        } else {
+            None
+        }
+    }
+
+    /// The node in a row.
+    pub fn node(&self, slot: usize) -> Option<&Node> {
+        if self.node_slots.is_used(slot) {
+            self.nodes.get(slot)
+        } else {
+            None
+        }
+    }
+
+    /// A reference to the instance in a row, to notice later that it went or moved.
+    pub fn instance_ref(&self, slot: usize) -> Option<RowRef> {
+        self.instance_slots.reference(slot)
+    }
+
+    /// Whether an instance is still what and where it was when the reference was made.
+    #[inline]
+    pub fn is_current(&self, instance: RowRef) -> bool {
+        self.instance_slots.is_current(instance)
+    }
+
+    /// A reference to the node in a row.
+    pub fn node_ref(&self, slot: usize) -> Option<RowRef> {
+        self.node_slots.reference(slot)
+    }
+
+    /// The row of a service.
+    pub fn find_service(&self, id: ServiceId) -> Option<usize> {
+        let hash = self.hash.hash(&id.0.to_le_bytes());
+        self.services_by_id
+            .find(hash, |slot, _| {
+                self.services.get(slot).is_some_and(|s| s.id == id)
+            })
+            .map(|(slot, _)| slot)
+    }
+
+    /// The row of the instance with this number.
+    pub fn find_instance(&self, service: usize, number: u32) -> Option<usize> {
+        self.instances_by_number
+            .find(self.number_hash(service, number), |slot, _| {
+                self.instances
+                    .get(slot)
+                    .is_some_and(|i| i.service == service && i.number == number)
+            })
+            .map(|(slot, _)| slot)
+    }
+
+    /// The row of the node with this key.
+    pub fn find_node(&self, key: &NodeKey) -> Option<usize> {
+        let hash = self.hash.hash(&key.0);
+        self.nodes_by_key
+            .find(hash, |slot, _| {
+                self.nodes.get(slot).is_some_and(|n| n.key == *key)
+            })
+            .map(|(slot, _)| slot)
+    }
+
+    /// The rows of all services.
+    pub fn services(&self) -> impl Iterator<Item = usize> + '_ {
+        self.service_slots.iter()
+    }
+
+    /// The rows of a service's instances, by number.
+    pub fn instances_of(&self, service: usize) -> impl Iterator<Item = usize> + '_ {
+        let mut at = self.service(service).map_or(0, |s| s.first);
+        core::iter::from_fn(move || {
+            let slot = (at as usize).checked_sub(1)?;
+            at = self.instances.get(slot)?.next;
+            Some(slot)
+        })
+    }
+
+    /// The rows of all nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.node_slots.iter()
+    }
+
+    /// Service IPs that came with a policy that this node does not know and that are served round robin instead.
+    pub fn unknown_policies(&self) -> u64 {
+        self.unknown_policies
+    }
+
+    /// Services, instances and nodes in the table.
+    pub fn len(&self) -> (usize, usize, usize) {
+        (
+            self.service_slots.len(),
+            self.instance_slots.len(),
+            self.node_slots.len(),
+        )
+    }
+
+    /// Whether there is nothing in the table.
+    pub fn is_empty(&self) -> bool {
+        self.len() == (0, 0, 0)
+    }
+
+    /// Finds or makes the row of a service.
+    ///
+    /// # Errors
+    /// [`TableFull`] when there is no room for another service.
+    pub(crate) fn ensure_service(&mut self, id: ServiceId) -> Result<usize, TableFull> {
+        if let Some(slot) = self.find_service(id) {
+            return Ok(slot);
+        }
+        let slot = self
+            .service_slots
+            .take()
+            .ok_or(TableFull {
+                kind: Kind::Services,
+                limit: S,
+            })?
+            .row();
+        if let Some(service) = self.services.get_mut(slot) {
+            *service = Service {
+                id,
+                ..Service::EMPTY
+            };
+        }
+        self.services_by_id
+            .insert(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
+        Ok(slot)
+    }
+
+    /// Sets a service's name and addresses. The cursors of addresses that stay are kept.
+    pub(crate) fn set_header(&mut self, slot: usize, header: &ServiceHeader, registry: &Registry) {
+        self.unindex_service_ips(slot);
+        let Some(service) = self.services.get_mut(slot) else {
+            return;
+        };
+        let old = core::mem::take(&mut service.ips);
+        service.name = header.name.clone();
+        for record in &header.service_ips {
+            let known = registry.find(&record.ip_type);
+            if known.is_none() {
+                self.unknown_policies = self.unknown_policies.saturating_add(1);
+            }
+            let kept = old
+                .iter()
+                .find(|ip| ip.address == record.address)
+                .map(|ip| ip.cursor);
+            let remembered = || {
+                self.cursors
+                    .iter()
+                    .find(|c| c.address == record.address)
+                    .map(|c| c.next)
+            };
+            let cursor = kept.or_else(remembered).unwrap_or(0);
+            // The record list has the same capacity as the row: nothing can be left over.
+            let _ = service.ips.push(ServiceIp {
+                policy: known.unwrap_or(Registry::ROUND_ROBIN),
+                address: record.address,
+                cursor,
+                cursor_row: 0,
+            });
+        }
+        for which in 0..SERVICE_KEYS {
+            if let Some(key) = self.service_key(slot, which) {
+                self.services_by_ip
+                    .insert(self.hash.hash(&key), slot, which);
+            }
+        }
+    }
+
+    /// Puts an instance in, or changes it. References to it become stale when its place or addresses changed. Returns its row.
+    ///
+    /// # Errors
+    /// [`TableFull`] when there is no room for another instance.
+    pub(crate) fn put_instance(
+        &mut self,
+        service: usize,
+        record: &InstanceRecord,
+        node: usize,
+    ) -> Result<usize, TableFull> {
+        if let Some(slot) = self.find_instance(service, record.number) {
+            let same = self.instance(slot).is_some_and(|i| {
+                i.node == node
+                    && i.instance_ip == record.instance_ip
+                    && i.namespace_ip == record.namespace_ip
+            });
+            if !same {
+                self.unindex_instance(slot);
+                self.release_node_of(slot);
+                self.instance_slots.renew(slot);
+            }
+            if let Some(instance) = self.instances.get_mut(slot) {
+                instance.set(record, node);
+            }
+            if !same {
+                self.index_instance(slot);
+                self.hold_node(node);
+            }
+            return Ok(slot);
+        }
+        let slot = self
+            .instance_slots
+            .take()
+            .ok_or(TableFull {
+                kind: Kind::Instances,
+                limit: I,
+            })?
+            .row();
+        if let Some(instance) = self.instances.get_mut(slot) {
+            *instance = Instance {
+                service,
+                ..Instance::EMPTY
+            };
+            instance.set(record, node);
+        }
+        self.link(service, slot);
+        self.index_instance(slot);
+        self.hold_node(node);
+        Ok(slot)
+    }
+
+    /// Takes an instance out.
+    pub(crate) fn remove_instance(&mut self, slot: usize) {
+        if !self.instance_slots.is_used(slot) {
+            return;
+        }
+        self.unindex_instance(slot);
+        self.release_node_of(slot);
+        self.unlink(slot);
+        self.instance_slots.give_back(slot);
+    }
+
+    /// Takes a service out, with all its instances.
+    pub(crate) fn remove_service(&mut self, slot: usize) {
+        loop {
+            let first = self.instances_of(slot).next();
+            let Some(instance) = first else { break };
+            self.remove_instance(instance);
+        }
+        let Some(id) = self.service(slot).map(|s| s.id) else {
+            return;
+        };
+        self.remember_cursors(slot);
+        self.unindex_service_ips(slot);
+        self.services_by_id
+            .remove(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
+        self.service_slots.give_back(slot);
+    }
+
+    /// Marks that the service's table is whole: it may be picked from.
+    pub(crate) fn set_complete(&mut self, slot: usize, complete: bool) {
+        if let Some(service) = self.services.get_mut(slot) {
+            service.complete = complete;
+        }
+    }
+
+    /// Finds or makes the row of a node, and takes over what the record says of it.
+    ///
+    /// # Errors
+    /// [`TableFull`] when there is no room for another node.
+    pub(crate) fn put_node(&mut self, record: &NodeRecord) -> Result<usize, TableFull> {
+        const FULL: fn(usize) -> TableFull = |limit| TableFull {
+            kind: Kind::Nodes,
+            limit,
+        };
+        if let Some(slot) = self.find_node(&record.key) {
+            let node = self.nodes.get_mut(slot).ok_or(FULL(N))?;
+            if record.endpoint.get().is_some() && node.endpoint != record.endpoint {
+                node.endpoint = record.endpoint;
+                node.news.changed = true;
+            }
+            if record.epoch != 0 && node.epoch != record.epoch {
+                node.news.restarted |= node.epoch != 0;
+                node.news.changed = true;
+                node.epoch = record.epoch;
+                node.avoided = false;
+            }
+            if record.id.0 != 0 {
+                node.id = record.id;
+            }
+            self.node_news |= node.news.changed;
+            return Ok(slot);
+        }
+        let slot = self.node_slots.take().ok_or(FULL(N))?.row();
+        if let Some(node) = self.nodes.get_mut(slot) {
+            *node = Node {
+                id: record.id,
+                key: record.key,
+                endpoint: record.endpoint,
+                epoch: record.epoch,
+                ..Node::EMPTY
+            };
+            node.news = News {
+                changed: true,
+                restarted: false,
+            };
+            self.node_news = true;
+        }
+        self.nodes_by_key
+            .insert(self.hash.hash(&record.key.0), slot, 0);
+        Ok(slot)
+    }
+
+    /// A node that is new or has changed since it was last asked for, and whether it has been started again meanwhile.
+    pub(crate) fn poll_node_news(&mut self) -> Option<(RowRef, bool)> {
+        if !self.node_news {
+            return None;
+        }
+        let found = self
+            .node_slots
+            .iter()
+            .find(|slot| self.nodes.get(*slot).is_some_and(|n| n.news.changed));
+        let Some(slot) = found else {
+            self.node_news = false;
+            return None;
+        };
+        let node = self.nodes.get_mut(slot)?;
+        let restarted = node.news.restarted;
+        node.news = News::default();
+        Some((self.node_slots.reference(slot)?, restarted))
+    }
+
+    /// Changes what the engine itself notes about a node.
+    pub(crate) fn node_mut(&mut self, slot: usize) -> Option<&mut Node> {
+        if self.node_slots.is_used(slot) {
+            self.nodes.get_mut(slot)
+        } else {
+            None
+        }
+    }
+
+    /// A node that no instance names and that is no manager, to be taken out by [`Self::remove_node`].
+    pub(crate) fn find_idle_node(&self) -> Option<usize> {
+        self.node_slots.iter().find(|slot| {
+            self.nodes
+                .get(*slot)
+                .is_some_and(|n| n.holds == 0 && !n.manager && !n.is_self)
+        })
+    }
+
+    /// Takes a node out.
+    pub(crate) fn remove_node(&mut self, slot: usize) {
+        let Some(key) = self.node(slot).map(|n| n.key) else {
+            return;
+        };
+        self.nodes_by_key.remove(self.hash.hash(&key.0), slot, 0);
+        self.node_slots.give_back(slot);
+    }
+
+    /// Counts a flow to an instance in (`true`) or out.
+    pub(crate) fn count_flow(&mut self, instance: RowRef, begins: bool) {
+        if !self.instance_slots.is_current(instance) {
+            return;
+        }
+        let Some(row) = self.instances.get_mut(instance.row()) else {
+            return;
+        };
+        row.flows = if begins {
+            row.flows.saturating_add(1)
+        } else {
+            row.flows.saturating_sub(1)
+        };
+    }
+
+    /// The flows to all instances of a service.
+    pub(crate) fn flows_of(&self, service: usize) -> u64 {
+        self.instances_of(service)
+            .filter_map(|slot| self.instance(slot))
+            .map(|i| u64::from(i.flows))
+            .sum()
+    }
+
+    /// Lets the policy of a service IP pick among its instances for which `usable` holds, and moves the cursor on.
+    pub(crate) fn pick(
+        &mut self,
+        service: usize,
+        which: usize,
+        registry: &Registry,
+        mut usable: impl FnMut(&Instance, &Node) -> bool,
+    ) -> Option<usize> {
+        let ip = self.service(service)?.ips.get(which)?;
+        let (policy, start) = (ip.policy, self.cursor_start(service, ip));
+        let first = self.service(service)?.first;
+        let mut at = start;
+        let mut done = first == 0;
+        let mut candidates = core::iter::from_fn(|| {
+            while !done {
+                let slot = (at as usize).checked_sub(1)?;
+                let instance = self.instances.get(slot)?;
+                at = if instance.next == 0 {
+                    first
+                } else {
+                    instance.next
+                };
+                done = at == start;
+                let node = self.nodes.get(instance.node)?;
+                if instance.alive && !instance.draining && !node.avoided && usable(instance, node) {
+                    return Some(Candidate::new(slot, instance));
+                }
+            }
+            None
+        });
+        let picked = registry.policy(policy).pick(&mut candidates)?.row();
+        let instance = self.instances.get(picked)?;
+        let (cursor, cursor_row) = (instance.number.wrapping_add(1), instance.next);
+        let ip = self.services.get_mut(service)?.ips.get_mut(which)?;
+        ip.cursor = cursor;
+        ip.cursor_row = cursor_row;
+        Some(picked)
+    }
+
+    /// Where a turn through the instances begins: at the first one with the cursor's number or above. The remembered row
+    /// saves the walk while the table stays as it is.
+    fn cursor_start(&self, service: usize, ip: &ServiceIp) -> u32 {
+        if let Some(slot) = (ip.cursor_row as usize).checked_sub(1)
+            && self.instance_slots.is_used(slot)
+            && let Some(row) = self.instances.get(slot)
+            && row.service == service
+            && row.number >= ip.cursor
+            && (row.previous as usize)
+                .checked_sub(1)
+                .is_none_or(|p| self.instances.get(p).is_some_and(|p| p.number < ip.cursor))
+        {
+            return ip.cursor_row;
+        }
+        let first = self.service(service).map_or(0, |s| s.first);
+        self.instances_of(service)
+            .find(|slot| self.instance(*slot).is_some_and(|i| i.number >= ip.cursor))
+            .map_or(first, entry)
+    }
+
+    /// Threads an instance into its service's list, which is ordered by number. Tables arrive in that order, so the search
+    /// from the end is short.
+    fn link(&mut self, service: usize, slot: usize) {
+        let Some(number) = self.instances.get(slot).map(|i| i.number) else {
+            return;
+        };
+        let mut behind = 0;
+        let mut before = self.service(service).map_or(0, |s| s.last);
+        while let Some(row) = (before as usize)
+            .checked_sub(1)
+            .and_then(|p| self.instances.get(p))
+        {
+            if row.number < number {
+                break;
+            }
+            behind = before;
+            before = row.previous;
+        }
+        if let Some(row) = self.instances.get_mut(slot) {
+            row.previous = before;
+            row.next = behind;
+        }
+        self.set_next(service, before, entry(slot));
+        self.set_previous(service, behind, entry(slot));
+        self.instances_by_number
+            .insert(self.number_hash(service, number), slot, 0);
+        if let Some(row) = self.services.get_mut(service) {
+            row.instances = row.instances.saturating_add(1);
+        }
+    }
+
+    fn unlink(&mut self, slot: usize) {
+        let Some(instance) = self.instances.get(slot) else {
+            return;
+        };
+        let (service, number, before, behind) = (
+            instance.service,
+            instance.number,
+            instance.previous,
+            instance.next,
+        );
+        self.set_next(service, before, behind);
+        self.set_previous(service, behind, before);
+        self.instances_by_number
+            .remove(self.number_hash(service, number), slot, 0);
+        if let Some(row) = self.services.get_mut(service) {
+            row.instances = row.instances.saturating_sub(1);
+        }
+    }
+
+    /// Sets what follows `at` in a service's list; the list's head when `at` is none.
+    fn set_next(&mut self, service: usize, at: u32, next: u32) {
+        match (at as usize).checked_sub(1) {
+            Some(slot) => {
+                if let Some(row) = self.instances.get_mut(slot) {
+                    row.next = next;
+                }
+            }
+            None => {
+                if let Some(row) = self.services.get_mut(service) {
+                    row.first = next;
+                }
+            }
+        }
+    }
+
+    /// Sets what is before `at` in a service's list; the list's tail when `at` is none.
+    fn set_previous(&mut self, service: usize, at: u32, previous: u32) {
+        match (at as usize).checked_sub(1) {
+            Some(slot) => {
+                if let Some(row) = self.instances.get_mut(slot) {
+                    row.previous = previous;
+                }
+            }
+            None => {
+                if let Some(row) = self.services.get_mut(service) {
+                    row.last = previous;
+                }
+            }
+        }
+    }
+
+    fn number_hash(&self, service: usize, number: u32) -> u64 {
+        self.hash
+            .hash(&((service as u128) << 32 | u128::from(number)).to_le_bytes())
+    }
+
+    fn service_key(&self, slot: usize, which: usize) -> Option<[u8; 16]> {
+        let address = self.services.get(slot)?.ips.get(which >> 1)?.address;
+        dual_key(address, which & 1)
+    }
+
+    fn instance_key(&self, slot: usize, which: usize) -> Option<[u8; 16]> {
+        let instance = self.instances.get(slot)?;
+        dual_key(
+            if which < 2 {
+                instance.instance_ip
+            } else {
+                instance.namespace_ip
+            },
+            which & 1,
+        )
+    }
+
+    fn unindex_service_ips(&mut self, slot: usize) {
+        for which in 0..SERVICE_KEYS {
+            if let Some(key) = self.service_key(slot, which) {
+                self.services_by_ip
+                    .remove(self.hash.hash(&key), slot, which);
+            }
+        }
+    }
+
+    fn index_instance(&mut self, slot: usize) {
+        for which in 0..4 {
+            if let Some(key) = self.instance_key(slot, which) {
+                self.instances_by_ip
+                    .insert(self.hash.hash(&key), slot, which);
+            }
+        }
+    }
+
+    fn unindex_instance(&mut self, slot: usize) {
+        for which in 0..4 {
+            if let Some(key) = self.instance_key(slot, which) {
+                self.instances_by_ip
+                    .remove(self.hash.hash(&key), slot, which);
+            }
+        }
+    }
+
+    /// The turn goes on where it stood when the service comes back.
+    fn remember_cursors(&mut self, slot: usize) {
+        let Some(service) = self.services.get(slot) else {
+            return;
+        };
+        for ip in &service.ips {
+            let known = self.cursors.iter().position(|c| c.address == ip.address);
+            let place = known.unwrap_or(self.next_cursor);
+            if known.is_none() {
+                self.next_cursor = self
+                    .next_cursor
+                    .saturating_add(1)
+                    .checked_rem(CURSORS)
+                    .unwrap_or(0);
+            }
+            if let Some(cursor) = self.cursors.get_mut(place) {
+                *cursor = Cursor {
+                    address: ip.address,
+                    next: ip.cursor,
+                };
+            }
+        }
+    }
+
+    fn hold_node(&mut self, slot: usize) {
+        if let Some(node) = self.nodes.get_mut(slot) {
+            node.holds = node.holds.saturating_add(1);
+        }
+    }
+
+    fn release_node_of(&mut self, instance: usize) {
+        let Some(slot) = self.instances.get(instance).map(|i| i.node) else {
+            return;
+        };
+        if let Some(node) = self.nodes.get_mut(slot) {
+            node.holds = node.holds.saturating_sub(1);
+        }
+    }
+}
+
+impl<const S: usize, const I: usize, const N: usize> Default for Table<S, I, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn dual_key(address: Dual, family: usize) -> Option<[u8; 16]> {
+    match family {
+        0 => Some(key_of(IpAddr::V4(address.v4))),
+        1 => Some(key_of(IpAddr::V6(address.v6))),
+        _ => None,
+    }
+}
+
+/// A row as a list entry: its number plus one, because 0 is the end.
+fn entry(slot: usize) -> u32 {
+    (slot as u32).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests;
