@@ -3,6 +3,8 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 /// The longest service name in bytes: four parts of at most 30 characters and three dots.
@@ -36,7 +38,7 @@ pub struct InstanceId {
 }
 
 /// A node's X25519 public key: its identity.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeKey(pub [u8; 32]);
 
 impl InstanceId {
@@ -47,13 +49,88 @@ impl InstanceId {
     };
 }
 
+/// The length of a key's text form: 32 bytes in padded base64.
+const KEY_TEXT_LEN: usize = 44;
+
+impl NodeKey {
+    /// The 32 bytes of the key.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for NodeKey {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<NodeKey> for [u8; 32] {
+    fn from(key: NodeKey) -> Self {
+        key.0
+    }
+}
+
+/// In base64 (RFC 4648 section 4), as WireGuard's tools show keys.
+impl fmt::Display for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; KEY_TEXT_LEN];
+        let length = STANDARD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+        let text = text.get(..length).and_then(|text| core::str::from_utf8(text).ok());
+        f.pad(text.ok_or(fmt::Error)?)
+    }
+}
+
 impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NodeKey(")?;
-        for byte in self.0.iter().take(4) {
-            write!(f, "{byte:02x}")?;
+        write!(f, "NodeKey({self})")
+    }
+}
+
+/// The text is not a node key: 32 bytes in padded base64, 44 characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotANodeKey;
+
+impl fmt::Display for NotANodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a node key: a key is 44 characters of base64, as `acorn status` shows it")
+    }
+}
+
+impl core::error::Error for NotANodeKey {}
+
+impl core::str::FromStr for NodeKey {
+    type Err = NotANodeKey;
+
+    fn from_str(text: &str) -> Result<Self, NotANodeKey> {
+        // Room for the estimate of the decoder, which is a multiple of three.
+        let mut bytes = [0; 33];
+        match STANDARD.decode_slice(text, &mut bytes) {
+            Ok(32) => bytes.first_chunk().copied().map(Self).ok_or(NotANodeKey),
+            _ => Err(NotANodeKey),
         }
-        f.write_str("..)")
+    }
+}
+
+/// As text in formats for people, as bytes in others.
+impl Serialize for NodeKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = heapless::String::<KEY_TEXT_LEN>::deserialize(deserializer)?;
+            text.parse().map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
     }
 }
 
@@ -196,6 +273,17 @@ mod tests {
             ServiceName::new(&[longer.as_str(); 4].join(".")),
             Err(NameError::PartLength)
         );
+    }
+
+    #[test]
+    fn a_key_reads_as_it_is_shown() {
+        let key = NodeKey(core::array::from_fn(|at| at as u8));
+        let text = key.to_string();
+        assert_eq!(text, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        assert_eq!(text.parse(), Ok(key));
+        for wrong in ["", "AAEC", &text[1..], &format!("{text}="), &text.replace('=', "A")] {
+            assert_eq!(wrong.parse::<NodeKey>(), Err(NotANodeKey), "{wrong}");
+        }
     }
 
     #[test]

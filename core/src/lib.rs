@@ -19,6 +19,7 @@ pub mod addr;
 pub mod flow;
 pub mod ids;
 mod index;
+mod late;
 pub mod node;
 pub mod packet;
 pub mod policy;

@@ -70,8 +70,10 @@ pub struct Flow {
     pub outgoing: bool,
     /// The row of the remote instance's node.
     pub node: u32,
-    /// The remote instance.
+    /// The remote instance: its row in the table, or among the attachments when it is [`Self::within`] this node.
     pub instance: RowRef,
+    /// The remote instance is attached to this node too and began the flow.
+    pub within: bool,
     /// The local instance.
     pub attachment: RowRef,
     /// When its last packet was seen.
@@ -94,6 +96,7 @@ impl Flow {
         outgoing: false,
         node: 0,
         instance: RowRef::NONE,
+        within: false,
         attachment: RowRef::NONE,
         last_seen: Instant::ZERO,
         last_ack: 0,
@@ -107,6 +110,15 @@ impl Flow {
             src_port: self.local_port,
             dst_port: self.remote_port,
             protocol: self.protocol,
+        }
+    }
+
+    /// The row of the table whose flows it counts among; none for one that began [`Self::within`] this node.
+    pub(crate) fn counted(&self) -> RowRef {
+        if self.within {
+            RowRef::NONE
+        } else {
+            self.instance
         }
     }
 

@@ -21,7 +21,7 @@ use crate::stats::DropReason;
 use crate::sync::Client;
 use crate::sync::client::{Answer, Outcome, Profile, RequestId};
 use crate::sync::message::{
-    AttachKind, ManagerRecord, Message, NodeRecord, PageKind, Subject, TablePage,
+    AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage,
 };
 use crate::table::{Node as Peer, TableFull};
 use crate::time::{Duration, Instant};
@@ -216,17 +216,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         offload: Offload,
         reply: &mut [u8],
     ) -> Action {
-        // Behind packets that wait for the same address nothing overtakes.
-        if self.pending.len() > 0
-            && let Ok(view) = View::parse(packet, offload)
-            && self.pending.has(view.dst())
-        {
-            self.wait(
-                view.dst(),
-                Origin::Local,
-                packet.get(..view.total_len()).unwrap_or(packet),
-                offload,
-            );
+        if self.queue_behind(Origin::Local, packet, offload) {
             return Action::Nothing;
         }
         match self.router.outbound(now, packet, offload, reply) {
@@ -253,6 +243,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                     Ok(message) => self.handle_message(now, &key, message),
                     Err(_) => return self.drop(DropReason::BadControl),
                 }
+                Action::Nothing
+            }
+            Some(_) if self.queue_behind(Origin::Peer(peer), payload, Offload::NONE) => {
                 Action::Nothing
             }
             Some(_) => match self.router.inbound(now, peer.row(), payload, Offload::NONE) {
@@ -417,14 +410,22 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         self.router.set_subnet(subnet);
     }
 
-    /// Asks the manager to attach an instance; the outcome comes through [`Self::poll_event`]. None when too many requests
-    /// are under way.
+    /// Asks the manager to attach an instance; the outcome comes through [`Self::poll_event`]. None when there is no room for
+    /// another one, or too many requests are under way.
     pub fn attach(
         &mut self,
         now: Instant,
         kind: AttachKind,
         namespace_ip: Dual,
     ) -> Option<RequestId> {
+        let taken = self
+            .router
+            .attachments
+            .len()
+            .saturating_add(self.client.attaching());
+        if taken >= L {
+            return None;
+        }
         self.client.attach(now, kind, namespace_ip)
     }
 
@@ -433,7 +434,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// # Errors
     /// [`TableFull`] when there is no room for another attachment.
     pub fn resume(&mut self, now: Instant, attachment: Attachment) -> Result<(), TableFull> {
-        self.router.attachments.put(attachment)?;
+        if self.router.attachments.put(attachment)? {
+            self.router.begin_sweep();
+        }
         self.client.resume(now, &attachment);
         Ok(())
     }
@@ -477,7 +480,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             number,
         };
         if !self.router.attachments.iter().any(|a| a.id == id)
-            || !self.client.follows(Subject::from(id), page.stream)
+            || !self.client.is_latest(page)
         {
             return;
         }
@@ -487,7 +490,15 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                     n.id == record.node && self.peer(self.own).is_some_and(|own| own.key != n.key)
                 })
         });
-        if elsewhere || page.kind == PageKind::Gone {
+        let there = page.records.iter().any(|record| record.number == number);
+        let withdrawn = match page.kind {
+            PageKind::Gone => true,
+            PageKind::Replace { from, to } => {
+                !there && from <= number && to.is_none_or(|to| number < to)
+            }
+            PageKind::Patch => !there && page.removed.contains(&number),
+        };
+        if elsewhere || withdrawn {
             self.remove_attachment(id);
             let _ = self.lost.push_back(id);
         }
@@ -555,6 +566,26 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 self.act(verdict)
             }
         }
+    }
+
+    /// Queues a packet whose address others wait for already: nothing overtakes them. False when there are none.
+    fn queue_behind(&mut self, origin: Origin, packet: &[u8], offload: Offload) -> bool {
+        if self.pending.len() == 0 {
+            return false;
+        }
+        let Ok(view) = View::parse(packet, offload) else {
+            return false;
+        };
+        let address = match origin {
+            Origin::Local => view.dst(),
+            Origin::Peer(_) => view.src(),
+        };
+        if !self.pending.has(address) {
+            return false;
+        }
+        let packet = packet.get(..view.total_len()).unwrap_or(packet);
+        self.wait(address, origin, packet, offload);
+        true
     }
 
     fn wait(&mut self, address: IpAddr, origin: Origin, packet: &[u8], offload: Offload) {

@@ -25,7 +25,8 @@ pub(super) enum Refused {
     TooLong,
 }
 
-/// What has become of the look-up that a packet waits for.
+/// What has become of the look-up that a packet waits for. Numbered, so that a free row is all zero bytes.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// It is under way.
@@ -96,7 +97,8 @@ impl<const P: usize> Pending<P> {
                 .any(|p| p.order != 0 && p.address == address)
     }
 
-    /// Queues a copy of a packet. Returns whether an older one had to go for it.
+    /// Queues a copy of a packet behind those that wait for the same address: when they may go on already, so may it. Returns
+    /// whether an older one had to go for it.
     pub(super) fn push(
         &mut self,
         address: IpAddr,
@@ -107,12 +109,14 @@ impl<const P: usize> Pending<P> {
         if packet.len() > PENDING_LEN {
             return Err(Refused::TooLong);
         }
-        let of_address = self
-            .rows
-            .iter()
-            .filter(|p| p.order != 0 && p.address == address)
-            .count();
-        let crowded = of_address >= Self::PER_ADDRESS;
+        let of_address = || {
+            let rows = self.rows.iter();
+            rows.filter(|p| p.order != 0 && p.address == address)
+        };
+        let crowded = of_address().count() >= Self::PER_ADDRESS;
+        let state = of_address()
+            .max_by_key(|p| p.order)
+            .map_or(State::Waiting, |latest| latest.state);
         let place = if crowded || self.used >= P {
             let oldest = self
                 .rows
@@ -130,9 +134,12 @@ impl<const P: usize> Pending<P> {
         if replaced && row.state != State::Waiting {
             self.ready = self.ready.saturating_sub(1);
         }
+        self.ready = self
+            .ready
+            .saturating_add(usize::from(state != State::Waiting));
         self.last = self.last.saturating_add(1);
         row.order = self.last;
-        row.state = State::Waiting;
+        row.state = state;
         row.address = address;
         row.origin = origin;
         row.offload = offload;

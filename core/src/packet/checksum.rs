@@ -1,7 +1,7 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 //!
-//! All sums are kept in 64 bits and folded at the end: 2¹⁶, 2³² and 2⁴⁸ are all 1 in ones' complement arithmetic, so words of any even
-//! width add up to the same, without a branch per word.
+//! Sums are kept in 64 bits with an end-around carry, and folded at the end: 2¹⁶, 2³², 2⁴⁸ and 2⁶⁴ are all 1 in ones' complement
+//! arithmetic, so words of any even width add up to the same, without a branch.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,28 +18,28 @@ impl Delta {
     #[must_use]
     pub const fn word(old: u16, new: u16) -> Self {
         // `!old` is the ones' complement negative of `old` (RFC 1624, eqn. 3).
-        Self((!old as u64).wrapping_add(new as u64))
+        Self(plus(!old as u64, new as u64))
     }
 
     /// An IPv4 address changes.
     #[inline]
     #[must_use]
     pub const fn v4(old: Ipv4Addr, new: Ipv4Addr) -> Self {
-        Self((!old.to_bits() as u64).wrapping_add(new.to_bits() as u64))
+        Self(plus(!old.to_bits() as u64, new.to_bits() as u64))
     }
 
     /// An IPv6 address changes.
     #[inline]
     #[must_use]
     pub const fn v6(old: Ipv6Addr, new: Ipv6Addr) -> Self {
-        Self(halves(!old.to_bits()).wrapping_add(halves(new.to_bits())))
+        Self(plus(halves(!old.to_bits()), halves(new.to_bits())))
     }
 
-    /// Both changes. Exact for up to 2²⁸ of them.
+    /// Both changes.
     #[inline]
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self(self.0.wrapping_add(other.0))
+        Self(plus(self.0, other.0))
     }
 
     /// The checksum that covers the changed fields, given what it was: HC′ = ~(~HC + ~m + m′).
@@ -55,7 +55,7 @@ impl Delta {
     #[inline]
     #[must_use]
     pub const fn update_sum(self, sum: u16) -> u16 {
-        fold(self.0.wrapping_add(sum as u64))
+        fold(plus(self.0, sum as u64))
     }
 }
 
@@ -75,10 +75,10 @@ pub fn sum(bytes: &[u8]) -> u64 {
 /// The sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1), not folded. `len` is that of the transport header and its payload.
 #[must_use]
 pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: u32) -> u64 {
-    address(src)
-        .wrapping_add(address(dst))
-        .wrapping_add(u64::from(protocol))
-        .wrapping_add(u64::from(len))
+    plus(
+        plus(address(src), address(dst)),
+        plus(u64::from(protocol), u64::from(len)),
+    )
 }
 
 /// The checksum for a sum: folded and complemented.
@@ -98,13 +98,18 @@ const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
+/// The sum of two sums, with end-around carry. Zero only for two zeroes.
+#[inline]
+#[must_use]
+pub const fn plus(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    // A sum with a carry is not all ones.
+    sum.wrapping_add(carry as u64)
+}
+
 #[inline]
 const fn halves(bits: u128) -> u64 {
-    const WORD: u128 = 0xffff_ffff;
-    ((bits >> 96) as u64)
-        .wrapping_add((bits >> 64 & WORD) as u64)
-        .wrapping_add((bits >> 32 & WORD) as u64)
-        .wrapping_add((bits & WORD) as u64)
+    plus((bits >> 64) as u64, bits as u64)
 }
 
 fn address(addr: IpAddr) -> u64 {

@@ -2,10 +2,7 @@
 
 use core::net::IpAddr;
 
-use smoltcp::wire::{
-    Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv4Packet,
-    Ipv6ExtHeader, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket,
-};
+use smoltcp::wire::{Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket};
 
 use super::{
     Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport,
@@ -28,23 +25,20 @@ pub(super) const fn checksum_offset(protocol: Protocol) -> Option<u16> {
 
 #[inline]
 pub(super) fn parse(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
-    let view = match buf.first() {
+    match buf.first() {
         None => Err(Malformed::Empty),
         Some(first) => match first >> 4 {
             4 => parse_v4(buf, offload),
             6 => parse_v6(buf, offload),
             _ => Err(Malformed::Version),
         },
-    }?;
-    if let Checksum::Partial { start, offset } = offload.checksum {
-        check_partial(&view, start, offset)?;
     }
-    Ok(view)
 }
 
 #[inline]
 fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
-    let ip = Ipv4Packet::new_unchecked(buf.first_chunk::<20>().ok_or(Malformed::Truncated)?);
+    let fixed = buf.first_chunk::<20>().ok_or(Malformed::Truncated)?;
+    let ip = Ipv4Packet::new_unchecked(fixed);
     let header_len = ip.header_len();
     if header_len < 20 {
         return Err(Malformed::HeaderLength);
@@ -65,9 +59,12 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
         more: ip.more_frags(),
         id: u32::from(ip.ident()),
     };
-    let fragment = check_fragment(fragment, payload.len(), usize::from(header_len))?;
-    let protocol = Protocol::from_number(ip.next_header().into(), Family::V4);
-    Ok(View {
+    if !fragment.is_whole() {
+        check_fragment(fragment, payload.len(), usize::from(header_len))?;
+    }
+    let [_, _, _, _, _, _, _, _, _, number, ..] = *fixed;
+    let protocol = Protocol::from_number(number, Family::V4);
+    check_offload(View {
         src: IpAddr::V4(ip.src_addr()),
         dst: IpAddr::V4(ip.dst_addr()),
         transport: parse_transport(protocol, payload, fragment)?,
@@ -82,15 +79,14 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
 
 #[inline]
 fn parse_v6(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
-    let ip = Ipv6Packet::new_unchecked(buf.first_chunk::<40>().ok_or(Malformed::Truncated)?);
+    let fixed = buf.first_chunk::<40>().ok_or(Malformed::Truncated)?;
+    let [_, _, _, _, _, _, next_header, ..] = *fixed;
+    let ip = Ipv6Packet::new_unchecked(fixed);
     let total_len = 40_u32.saturating_add(u32::from(ip.payload_len()));
     let packet = buf.get(..total_len as usize).ok_or(Malformed::Truncated)?;
-    let chain = Chain::walk(
-        ip.next_header(),
-        packet.get(40..).ok_or(Malformed::Truncated)?,
-    )?;
-    let protocol = Protocol::from_number(chain.protocol.into(), Family::V6);
-    Ok(View {
+    let chain = Chain::walk(next_header, packet.get(40..).ok_or(Malformed::Truncated)?)?;
+    let protocol = Protocol::from_number(chain.next_header, Family::V6);
+    check_offload(View {
         src: IpAddr::V6(ip.src_addr()),
         dst: IpAddr::V6(ip.dst_addr()),
         transport: parse_transport(protocol, chain.payload, chain.fragment)?,
@@ -104,53 +100,63 @@ fn parse_v6(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     })
 }
 
-/// What is behind the IPv6 extension headers (RFC 8200 §4).
+/// The numbers of the extension headers that are walked (RFC 8200 §4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+/// A place in the chain of IPv6 extension headers: the number of what comes next, and the bytes from there on.
 struct Chain<'a> {
-    protocol: IpProtocol,
+    next_header: u8,
     payload: &'a [u8],
-    fragment: Option<Fragment>,
+    fragment: Fragment,
 }
 
 impl<'a> Chain<'a> {
+    /// Walks to the transport header, or to the end of the fragment header of a fragment behind the first.
     #[inline]
-    fn walk(first: IpProtocol, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let mut chain = Self {
-            protocol: first,
+    fn walk(next_header: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let chain = Self {
+            next_header,
             payload,
-            fragment: None,
+            fragment: Fragment::WHOLE,
         };
         if chain.is_at_end() {
             return Ok(chain);
         }
+        chain.walk_on()
+    }
+
+    /// Apart from [`walk`](Self::walk), because hardly a packet has extension headers.
+    #[inline(never)]
+    fn walk_on(mut self) -> Result<Self, Malformed> {
         let mut fragmented = false;
         for position in 0..MAX_EXTENSION_HEADERS {
-            match chain.protocol {
+            match self.next_header {
                 // Hop-by-hop options come first or not at all (§4.1).
-                IpProtocol::HopByHop if position > 0 => return Err(Malformed::ExtensionHeaders),
-                IpProtocol::Ipv6Frag if fragmented => return Err(Malformed::ExtensionHeaders),
-                IpProtocol::Ipv6Frag => {
+                HOP_BY_HOP if position > 0 => return Err(Malformed::ExtensionHeaders),
+                FRAGMENT if fragmented => return Err(Malformed::ExtensionHeaders),
+                FRAGMENT => {
                     fragmented = true;
-                    chain.step_fragment()?;
-                    if chain.fragment.is_some_and(|fragment| !fragment.is_first()) {
-                        return Ok(chain);
+                    self.step_fragment()?;
+                    if !self.fragment.is_first() {
+                        return Ok(self);
                     }
                 }
-                _ => chain.step()?,
+                _ => self.step()?,
             }
-            if chain.is_at_end() {
-                return Ok(chain);
+            if self.is_at_end() {
+                return Ok(self);
             }
         }
         Err(Malformed::ExtensionHeaders)
     }
 
-    fn is_at_end(&self) -> bool {
+    const fn is_at_end(&self) -> bool {
         !matches!(
-            self.protocol,
-            IpProtocol::HopByHop
-                | IpProtocol::Ipv6Route
-                | IpProtocol::Ipv6Frag
-                | IpProtocol::Ipv6Opts
+            self.next_header,
+            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION
         )
     }
 
@@ -160,15 +166,12 @@ impl<'a> Chain<'a> {
             .payload
             .first_chunk::<8>()
             .ok_or(Malformed::ExtensionHeaders)?;
-        let header = Ipv6ExtHeader::new_unchecked(fixed);
-        let [_, _, _, segments_left, ..] = *fixed;
-        if self.protocol == IpProtocol::Ipv6Route && segments_left != 0 {
+        let [next_header, len, _, segments_left, ..] = *fixed;
+        if self.next_header == ROUTING && segments_left != 0 {
             return Err(Malformed::SourceRoute);
         }
-        let len = usize::from(header.header_len())
-            .saturating_add(1)
-            .saturating_mul(8);
-        self.protocol = header.next_header();
+        let len = usize::from(len).saturating_add(1).saturating_mul(8);
+        self.next_header = next_header;
         self.payload = self.payload.get(len..).ok_or(Malformed::ExtensionHeaders)?;
         Ok(())
     }
@@ -186,25 +189,23 @@ impl<'a> Chain<'a> {
             more: header.more_frags(),
             id: header.ident(),
         };
-        self.fragment = check_fragment(fragment, payload.len(), 0)?;
-        self.protocol = IpProtocol::from(*next_header);
+        // A packet may have the header and still be whole ("atomic", RFC 6946).
+        if !fragment.is_whole() {
+            check_fragment(fragment, payload.len(), 0)?;
+            self.fragment = fragment;
+        }
+        self.next_header = *next_header;
         self.payload = payload;
         Ok(())
     }
 }
 
-/// `None` for a packet that is whole; in IPv6 also one with a fragment header ("atomic", RFC 6946).
-///
 /// `header_len` is what counts toward the 65,535 bytes of a datagram besides its payload.
-#[inline]
 fn check_fragment(
     fragment: Fragment,
     payload_len: usize,
     header_len: usize,
-) -> Result<Option<Fragment>, Malformed> {
-    if fragment.offset == 0 && !fragment.more {
-        return Ok(None);
-    }
+) -> Result<(), Malformed> {
     let end = usize::from(fragment.offset)
         .saturating_add(payload_len)
         .saturating_add(header_len);
@@ -212,29 +213,23 @@ fn check_fragment(
     if end > usize::from(u16::MAX) || (fragment.more && !is_whole_eights) {
         return Err(Malformed::Fragment);
     }
-    Ok(Some(fragment))
+    Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn parse_transport(
     protocol: Protocol,
     payload: &[u8],
-    fragment: Option<Fragment>,
+    fragment: Fragment,
 ) -> Result<Transport, Malformed> {
-    if fragment.is_some_and(|fragment| !fragment.is_first()) {
+    if !fragment.is_first() {
         return Ok(Transport::LaterFragment);
     }
     match protocol {
         Protocol::Tcp => parse_tcp(payload),
-        Protocol::Udp => parse_udp(payload, fragment.is_some()),
-        Protocol::Icmp => {
-            let message = Icmpv4Packet::new_unchecked(transport_header::<8>(payload)?);
-            Ok(Transport::Icmp(icmpv4_kind(&message)))
-        }
-        Protocol::Icmpv6 => {
-            let message = Icmpv6Packet::new_unchecked(transport_header::<8>(payload)?);
-            Ok(Transport::Icmp(icmpv6_kind(&message)))
-        }
+        Protocol::Udp => parse_udp(payload, fragment.more),
+        Protocol::Icmp => parse_icmp(payload, Family::V4),
+        Protocol::Icmpv6 => parse_icmp(payload, Family::V6),
         Protocol::Other(_) => Ok(Transport::Other),
     }
 }
@@ -277,40 +272,18 @@ fn parse_udp(payload: &[u8], fragmented: bool) -> Result<Transport, Malformed> {
     })
 }
 
-fn icmpv4_kind(message: &Icmpv4Packet<&[u8; 8]>) -> IcmpKind {
-    /// Source quench (RFC 792), which smoltcp does not name.
-    const SOURCE_QUENCH: Icmpv4Message = Icmpv4Message::Unknown(4);
-
-    let (kind, code) = (message.msg_type().into(), message.msg_code());
-    match message.msg_type() {
-        Icmpv4Message::EchoRequest => IcmpKind::EchoRequest {
-            ident: message.echo_ident(),
-        },
-        Icmpv4Message::EchoReply => IcmpKind::EchoReply {
-            ident: message.echo_ident(),
-        },
-        Icmpv4Message::DstUnreachable
-        | Icmpv4Message::Redirect
-        | Icmpv4Message::TimeExceeded
-        | Icmpv4Message::ParamProblem
-        | SOURCE_QUENCH => IcmpKind::Error { kind, code },
+fn parse_icmp(payload: &[u8], family: Family) -> Result<Transport, Malformed> {
+    let [kind, code, _, _, ident_high, ident_low, _, _] = *transport_header::<8>(payload)?;
+    let ident = u16::from_be_bytes([ident_high, ident_low]);
+    Ok(Transport::Icmp(match (family, kind) {
+        (Family::V4, 8) | (Family::V6, 128) => IcmpKind::EchoRequest { ident },
+        (Family::V4, 0) | (Family::V6, 129) => IcmpKind::EchoReply { ident },
+        // Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 1122 §3.2.2).
+        (Family::V4, 3 | 4 | 5 | 11 | 12) => IcmpKind::Error { kind, code },
+        // RFC 4443 §2.1.
+        (Family::V6, ..128) => IcmpKind::Error { kind, code },
         _ => IcmpKind::Other { kind, code },
-    }
-}
-
-fn icmpv6_kind(message: &Icmpv6Packet<&[u8; 8]>) -> IcmpKind {
-    let (kind, code) = (u8::from(message.msg_type()), message.msg_code());
-    match message.msg_type() {
-        Icmpv6Message::EchoRequest => IcmpKind::EchoRequest {
-            ident: message.echo_ident(),
-        },
-        Icmpv6Message::EchoReply => IcmpKind::EchoReply {
-            ident: message.echo_ident(),
-        },
-        // RFC 4443 §2.1: types below 128 are errors.
-        _ if kind < 128 => IcmpKind::Error { kind, code },
-        _ => IcmpKind::Other { kind, code },
-    }
+    }))
 }
 
 #[inline]
@@ -321,7 +294,15 @@ fn transport_header<const LEN: usize>(payload: &[u8]) -> Result<&[u8; LEN], Malf
 }
 
 /// An unfinished checksum of a protocol that we rewrite must be where that protocol has its checksum; any other just inside.
-fn check_partial(view: &View, start: u16, offset: u16) -> Result<(), Malformed> {
+#[inline]
+fn check_offload(view: View) -> Result<View, Malformed> {
+    match view.offload.checksum {
+        Checksum::Full => Ok(view),
+        Checksum::Partial { start, offset } => check_partial(view, start, offset),
+    }
+}
+
+fn check_partial(view: View, start: u16, offset: u16) -> Result<View, Malformed> {
     let end = usize::from(start)
         .saturating_add(usize::from(offset))
         .saturating_add(2);
@@ -332,7 +313,7 @@ fn check_partial(view: &View, start: u16, offset: u16) -> Result<(), Malformed> 
         None => true,
     };
     if fits && end <= view.total_len() {
-        Ok(())
+        Ok(view)
     } else {
         Err(Malformed::Offload)
     }

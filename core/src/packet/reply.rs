@@ -133,7 +133,7 @@ pub fn tcp_reset(out: &mut [u8], reset: &TcpReset) -> Result<usize, ReplyError> 
         Protocol::Tcp.number(),
         TCP_HEADER_LEN as u32,
     );
-    let sum = pseudo_header.wrapping_add(checksum::sum(tcp.as_ref()));
+    let sum = checksum::plus(pseudo_header, checksum::sum(tcp.as_ref()));
     tcp.set_checksum(checksum::finish(sum));
     Ok(len)
 }
@@ -248,7 +248,7 @@ fn icmp_error(
         }
         _ => 0,
     };
-    let sum = checksum::finish(pseudo_header.wrapping_add(checksum::sum(message)));
+    let sum = checksum::finish(checksum::plus(pseudo_header, checksum::sum(message)));
     let field = message
         .get_mut(2..)
         .and_then(<[u8]>::first_chunk_mut::<2>)

@@ -1,13 +1,14 @@
 //! New addresses for a packet, in place.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 
 use super::checksum::Delta;
 use super::parse::checksum_offset;
 use super::{Checksum, Protocol, Transport, View};
+use crate::addr::Family;
 
 /// Why a packet can't be rewritten. Nothing has changed when it can't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,48 +47,61 @@ pub fn rewrite(
     new_src: Option<IpAddr>,
     new_dst: Option<IpAddr>,
 ) -> Result<(), RewriteError> {
+    let family = view.family();
+    let fits = |new: Option<IpAddr>| new.is_none_or(|new| Family::of(new) == family);
+    if !fits(new_src) || !fits(new_dst) {
+        return Err(RewriteError::MixedFamilies);
+    }
     if buf.len() < view.total_len() {
         return Err(RewriteError::Buffer);
     }
-    let (src, dst) = (new_src.unwrap_or(view.src), new_dst.unwrap_or(view.dst));
-    match (view.src, view.dst, src, dst) {
-        (IpAddr::V4(old_src), IpAddr::V4(old_dst), IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let delta = Delta::v4(old_src, src).and(Delta::v4(old_dst, dst));
-            update_transport(buf, view, delta)?;
-            write_v4(buf, src, dst, delta)?;
-        }
-        (IpAddr::V6(old_src), IpAddr::V6(old_dst), IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let delta = Delta::v6(old_src, src).and(Delta::v6(old_dst, dst));
-            update_transport(buf, view, delta)?;
-            write_v6(buf, src, dst)?;
-        }
-        _ => return Err(RewriteError::MixedFamilies),
-    }
-    Ok(())
+    // The old addresses are taken from the packet itself, not from the view: the sums then fit whatever is there.
+    let delta = match family {
+        Family::V4 => rewrite_v4(buf, new_src, new_dst),
+        Family::V6 => rewrite_v6(buf, new_src, new_dst),
+    }?;
+    update_transport(buf, view, delta)
 }
 
 #[inline]
-fn write_v4(
+fn rewrite_v4(
     buf: &mut [u8],
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    delta: Delta,
-) -> Result<(), RewriteError> {
+    new_src: Option<IpAddr>,
+    new_dst: Option<IpAddr>,
+) -> Result<Delta, RewriteError> {
     let header = buf.first_chunk_mut::<20>().ok_or(RewriteError::Buffer)?;
     let mut ip = Ipv4Packet::new_unchecked(header);
-    ip.set_src_addr(src);
-    ip.set_dst_addr(dst);
+    let mut delta = Delta::NONE;
+    if let Some(IpAddr::V4(src)) = new_src {
+        delta = delta.and(Delta::v4(ip.src_addr(), src));
+        ip.set_src_addr(src);
+    }
+    if let Some(IpAddr::V4(dst)) = new_dst {
+        delta = delta.and(Delta::v4(ip.dst_addr(), dst));
+        ip.set_dst_addr(dst);
+    }
     ip.set_checksum(delta.update(ip.checksum()));
-    Ok(())
+    Ok(delta)
 }
 
 #[inline]
-fn write_v6(buf: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), RewriteError> {
+fn rewrite_v6(
+    buf: &mut [u8],
+    new_src: Option<IpAddr>,
+    new_dst: Option<IpAddr>,
+) -> Result<Delta, RewriteError> {
     let header = buf.first_chunk_mut::<40>().ok_or(RewriteError::Buffer)?;
     let mut ip = Ipv6Packet::new_unchecked(header);
-    ip.set_src_addr(src);
-    ip.set_dst_addr(dst);
-    Ok(())
+    let mut delta = Delta::NONE;
+    if let Some(IpAddr::V6(src)) = new_src {
+        delta = delta.and(Delta::v6(ip.src_addr(), src));
+        ip.set_src_addr(src);
+    }
+    if let Some(IpAddr::V6(dst)) = new_dst {
+        delta = delta.and(Delta::v6(ip.dst_addr(), dst));
+        ip.set_dst_addr(dst);
+    }
+    Ok(delta)
 }
 
 #[inline]

@@ -146,6 +146,18 @@ pub struct Fragment {
 }
 
 impl Fragment {
+    /// The place of a packet that is not a fragment.
+    pub(super) const WHOLE: Self = Self {
+        offset: 0,
+        more: false,
+        id: 0,
+    };
+
+    /// Whether it is the datagram and not a fragment of it.
+    pub(super) const fn is_whole(self) -> bool {
+        self.offset == 0 && !self.more
+    }
+
     /// Whether it is the first, the one that has the transport header.
     #[must_use]
     pub const fn is_first(self) -> bool {
@@ -284,7 +296,7 @@ pub struct View {
     pub(super) dst: IpAddr,
     pub(super) transport: Transport,
     pub(super) protocol: Protocol,
-    pub(super) fragment: Option<Fragment>,
+    pub(super) fragment: Fragment,
     pub(super) dont_fragment: bool,
     pub(super) transport_offset: u16,
     pub(super) total_len: u32,
@@ -388,7 +400,11 @@ impl View {
     #[inline]
     #[must_use]
     pub const fn fragment(&self) -> Option<Fragment> {
-        self.fragment
+        if self.fragment.is_whole() {
+            None
+        } else {
+            Some(self.fragment)
+        }
     }
 
     /// Whether routers must not fragment it: the DF flag in IPv4, always in IPv6.

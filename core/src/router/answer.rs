@@ -23,6 +23,9 @@ pub(super) fn to(reason: DropReason, packet: &[u8], view: &View, out: &mut [u8])
         reason,
         DropReason::NoFlow | DropReason::InstanceGone | DropReason::ReverseCollision
     );
+    if view.tcp().is_some_and(|segment| segment.flags.rst()) {
+        return None;
+    }
     if view.protocol() == Protocol::Tcp && is_about_the_connection {
         return reply::tcp_reset_for(out, view).ok();
     }

@@ -81,17 +81,29 @@ impl<const L: usize> Attachments<L> {
         self.slots.iter().filter_map(|row| self.rows.get(row))
     }
 
-    /// Puts an attachment in. One with the same namespace IP is replaced.
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts an attachment in. Those of the same instance and with the same namespace IP are replaced: says whether there was
+    /// one.
     ///
     /// # Errors
     /// [`TableFull`] when there is no room for another one.
-    pub(crate) fn put(&mut self, attachment: Attachment) -> Result<(), TableFull> {
-        if let Some(old) = self.by_namespace_ip(IpAddr::V4(attachment.namespace_ip.v4)) {
-            if self.get(old.row()) == Some(&attachment) {
-                return Ok(());
-            }
-            self.remove_row(old.row());
+    pub(crate) fn put(&mut self, attachment: Attachment) -> Result<bool, TableFull> {
+        let at_address = self.by_namespace_ip(IpAddr::V4(attachment.namespace_ip.v4));
+        if at_address.is_some_and(|old| self.get(old.row()) == Some(&attachment)) {
+            return Ok(false);
         }
+        let same_place = at_address.and_then(|old| self.remove_row(old.row()));
+        let same_instance = self.remove(attachment.id);
+        let replaced = same_place.is_some() || same_instance.is_some();
         let row = self
             .slots
             .take()
@@ -107,7 +119,7 @@ impl<const L: usize> Attachments<L> {
             self.index
                 .insert(self.hash_of(&attachment, which), row, which);
         }
-        Ok(())
+        Ok(replaced)
     }
 
     /// Takes an attachment out.

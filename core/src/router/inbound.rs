@@ -1,6 +1,9 @@
 //! What a peer sends, and what one local instance sends to another.
 
-use super::{Router, Verdict, address_of, is_unicast, note, ports_of};
+use core::net::IpAddr;
+
+use super::{Router, Verdict, address_of, is_unicast, note, ports_of, reopens};
+use crate::addr::Dual;
 use crate::flow::{Flow, FlowKey, Stage};
 use crate::packet::{Offload, View, rewrite};
 use crate::slots::RowRef;
@@ -30,13 +33,13 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if let Some(row) = self.flows.find_ingress(&key)
             && let Some(flow) = self.flows.get(row)
         {
-            let current = self.table.is_current(flow.instance)
-                && self.attachments.is_current(flow.attachment);
-            if current && flow.node as usize == peer && !self.flows.is_dead(flow, now) {
-                return self.deliver(now, row, packet, &view);
-            }
+            let current =
+                self.is_remote_current(flow) && self.attachments.is_current(flow.attachment);
             if current && flow.node as usize != peer {
                 return self.drop(DropReason::SpoofedSource);
+            }
+            if current && !self.flows.is_dead(flow, now) && !reopens(flow, &view) {
+                return self.deliver(now, row, packet, &view);
             }
             self.end_flow(row);
         }
@@ -86,18 +89,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         view: &View,
         attachment: RowRef,
     ) -> Result<Option<usize>, DropReason> {
-        let slot = match self.table.owner(view.src()) {
-            None => return Ok(None),
-            Some(Owner::Instance(slot)) => slot,
-            Some(Owner::Service(..) | Owner::Namespace(_)) => {
-                return Err(DropReason::SpoofedSource);
-            }
-        };
-        let instance = self.table.instance(slot).ok_or(DropReason::SpoofedSource)?;
-        if instance.node != peer {
-            return Err(DropReason::SpoofedSource);
-        }
         let family = view.family();
+        let Some(sender) = self.sender(peer, view.src())? else {
+            return Ok(None);
+        };
         let local = self
             .attachments
             .get(attachment.row())
@@ -106,7 +101,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             local: key.dst,
             dialled: key.src,
             local_instance: key_of(local.instance_ip.of(family)),
-            remote: key_of(instance.namespace_ip.of(family)),
+            remote: key_of(sender.namespace_ip.of(family)),
             remote_instance: key.src,
             local_port: key.dst_port,
             remote_port: key.src_port,
@@ -114,15 +109,49 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             stage: Stage::Opening,
             outgoing: false,
             node: u32::try_from(peer).map_err(|_| DropReason::NoFlow)?,
-            instance: self
-                .table
-                .instance_ref(slot)
-                .ok_or(DropReason::SpoofedSource)?,
+            instance: sender.instance,
+            within: sender.within,
             attachment,
             last_seen: now,
             last_ack: 0,
         };
         self.begin_flow(flow, now).map(Some)
+    }
+
+    /// The instance of `peer` that has the source address; none when the table does not know whose it is. What this node's
+    /// own instances are it knows itself, table or not.
+    fn sender(&self, peer: usize, source: IpAddr) -> Result<Option<Sender>, DropReason> {
+        const SPOOFED: DropReason = DropReason::SpoofedSource;
+        if self.table.node(peer).is_some_and(|node| node.is_self) {
+            let instance = self.attachments.by_instance_ip(source).ok_or(SPOOFED)?;
+            let attachment = self.attachments.get(instance.row()).ok_or(SPOOFED)?;
+            return Ok(Some(Sender {
+                instance,
+                namespace_ip: attachment.namespace_ip,
+                within: true,
+            }));
+        }
+        if !self
+            .rules
+            .get()
+            .is_some_and(|rules| rules.plan.is_service_net(source))
+        {
+            return Err(SPOOFED);
+        }
+        let slot = match self.table.owner(source) {
+            None => return Ok(None),
+            Some(Owner::Instance(slot)) => slot,
+            Some(Owner::Service(..) | Owner::Namespace(_)) => return Err(SPOOFED),
+        };
+        let instance = self.table.instance(slot).ok_or(SPOOFED)?;
+        if instance.node != peer {
+            return Err(SPOOFED);
+        }
+        Ok(Some(Sender {
+            instance: self.table.instance_ref(slot).ok_or(SPOOFED)?,
+            namespace_ip: instance.namespace_ip,
+            within: false,
+        }))
     }
 
     /// Rewrites a packet as its flow says and delivers it.
@@ -136,7 +165,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             address_of(flow.dialled, family),
             address_of(flow.local, family),
         );
-        if rewrite(packet, &mut view.clone(), Some(src), Some(dst)).is_err() {
+        if rewrite(packet, view, Some(src), Some(dst)).is_err() {
             return self.drop(DropReason::Malformed);
         }
         self.counters.delivered = self.counters.delivered.wrapping_add(1);
@@ -144,4 +173,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             len: view.total_len(),
         }
     }
+}
+
+/// The remote end of a flow that a packet from it begins.
+struct Sender {
+    instance: RowRef,
+    namespace_ip: Dual,
+    within: bool,
 }

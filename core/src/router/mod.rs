@@ -15,6 +15,7 @@ pub use attachments::{Attachment, Attachments};
 use crate::addr::{AddressPlan, Family, WorkerSubnet};
 use crate::flow::{Flow, FlowTable, Lifetimes, Stage};
 use crate::index::HashKey;
+use crate::late::Late;
 use crate::packet::{IcmpKind, Protocol, Transport, View};
 use crate::policy::Registry;
 use crate::slots::RowRef;
@@ -67,7 +68,7 @@ pub struct Router<const S: usize, const I: usize, const N: usize, const F: usize
     pub attachments: Attachments<L>,
     /// What happened to packets.
     pub counters: Counters,
-    rules: Option<Rules>,
+    rules: Late<Rules>,
     /// Where the search for flows whose instance is gone stands; none when there is nothing to look for.
     sweep: Option<usize>,
 }
@@ -90,7 +91,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             flows: FlowTable::new(),
             attachments: Attachments::new(),
             counters: Counters::new(),
-            rules: None,
+            rules: Late::new(),
             sweep: None,
         }
     }
@@ -106,7 +107,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         self.table.set_hash_key(key);
         self.flows.configure(key, lifetimes);
         self.attachments.set_hash_key(key);
-        self.rules = Some(Rules {
+        self.rules.set(Rules {
             plan,
             registry,
             subnet: None,
@@ -115,13 +116,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// The policies.
     pub fn registry(&self) -> Registry {
-        self.rules
-            .map_or(Registry::built_in(), |rules| rules.registry)
+        self.rules.get().map_or(Registry::built_in(), |rules| rules.registry)
     }
 
     /// Sets the subnets that this node's instances live in.
     pub fn set_subnet(&mut self, subnet: WorkerSubnet) {
-        if let Some(rules) = &mut self.rules {
+        if let Some(rules) = self.rules.get_mut() {
             rules.subnet = Some(subnet);
         }
     }
@@ -130,7 +130,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     pub fn expire_flows(&mut self, now: Instant, budget: usize) {
         let table = &mut self.table;
         self.flows.expire(now, budget, |flow, _| {
-            table.count_flow(flow.instance, false)
+            table.count_flow(flow.counted(), false)
         });
     }
 
@@ -157,7 +157,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 continue;
             };
             let here = self.attachments.is_current(flow.attachment);
-            if here && self.table.is_current(flow.instance) {
+            if here && self.is_remote_current(flow) {
                 continue;
             }
             let Some(flow) = self.end_flow(row) else {
@@ -178,8 +178,18 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// Ends a flow and counts it out.
     fn end_flow(&mut self, row: usize) -> Option<Flow> {
         let flow = self.flows.remove(row)?;
-        self.table.count_flow(flow.instance, false);
+        self.table.count_flow(flow.counted(), false);
         Some(flow)
+    }
+
+    /// Whether the remote instance of a flow is still what and where it was.
+    #[inline]
+    fn is_remote_current(&self, flow: &Flow) -> bool {
+        if flow.within {
+            self.attachments.is_current(flow.instance)
+        } else {
+            self.table.is_current(flow.instance)
+        }
     }
 
     /// Takes a flow in and counts it in.
@@ -188,7 +198,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let row = self
             .flows
             .insert(flow, now, |ended, how| {
-                table.count_flow(ended.instance, false);
+                table.count_flow(ended.counted(), false);
                 if how == crate::flow::Ended::Evicted {
                     counters.flows_evicted = counters.flows_evicted.wrapping_add(1);
                 }
@@ -197,7 +207,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 crate::flow::InsertError::Collision => DropReason::ReverseCollision,
                 crate::flow::InsertError::Full => DropReason::FlowTableFull,
             })?;
-        self.table.count_flow(flow.instance, true);
+        self.table.count_flow(flow.counted(), true);
         self.counters.flows_begun = self.counters.flows_begun.wrapping_add(1);
         Ok(row)
     }
@@ -231,6 +241,20 @@ fn ports_of(view: &View) -> Result<(u16, u16), DropReason> {
     }
 }
 
+/// Whether a packet may begin a flow at a service IP: one that answers something belongs to a flow, or to nothing.
+fn opens(view: &View) -> bool {
+    match view.transport() {
+        Transport::Tcp(segment) => segment.flags.syn() && !segment.flags.ack(),
+        Transport::Icmp(IcmpKind::EchoReply { .. }) => false,
+        _ => true,
+    }
+}
+
+/// Whether a packet begins a TCP connection anew on a flow whose last one has ended.
+fn reopens(flow: &Flow, view: &View) -> bool {
+    flow.stage == Stage::Closing && view.tcp().is_some() && opens(view)
+}
+
 /// Notes a packet of a flow: its time, its stage, and what a RST would have to say. `outgoing` tells the packet's direction.
 fn note(flow: &mut Flow, view: &View, now: Instant, outgoing: bool) {
     flow.last_seen = now;
@@ -256,13 +280,19 @@ fn address_of(bytes: [u8; 16], family: Family) -> IpAddr {
     }
 }
 
-/// Whether an address is that of one host: no multicast, no broadcast, not unspecified, no loopback.
+/// Whether a packet may have the address: that of one host, so no multicast, no broadcast, not unspecified, no loopback. IPv4
+/// in its mapped form never appears on a wire (RFC 4291 section 2.5.5.2); tables would take it for the IPv4 address.
 fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback())
         }
-        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback()),
+        IpAddr::V6(v6) => {
+            !(v6.is_multicast()
+                || v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.to_ipv4_mapped().is_some())
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{Router, Verdict, address_of, answer, is_unicast, note, ports_of};
+use super::{Router, Verdict, address_of, answer, is_unicast, note, opens, ports_of, reopens};
 use crate::flow::{Flow, FlowKey, Stage};
 use crate::packet::{Offload, View, rewrite};
 use crate::slots::RowRef;
@@ -68,6 +68,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
         if !self
             .rules
+            .get()
             .is_some_and(|rules| rules.plan.is_service_net(view.dst()))
         {
             return Err(DropReason::NotAService);
@@ -96,12 +97,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             self.end_flow(row);
             return None;
         }
-        let reopens = view.tcp().is_some_and(|s| s.flags.syn() && !s.flags.ack())
-            && flow.stage == Stage::Closing;
-        if !self.table.is_current(flow.instance) || reopens {
+        if !self.is_remote_current(flow) || reopens(flow, view) {
             self.end_flow(row);
             // UDP and echo are balanced anew; so is a TCP connection that only begins.
-            if view.tcp().is_none_or(|s| s.flags.syn() && !s.flags.ack()) {
+            if view.tcp().is_none() || opens(view) {
                 return None;
             }
             return Some(self.refuse(DropReason::InstanceGone, packet, view, reply));
@@ -121,7 +120,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             address_of(flow.remote, family),
         );
         let node = flow.node as usize;
-        if rewrite(packet, &mut view.clone(), Some(src), Some(dst)).is_err() {
+        if rewrite(packet, view, Some(src), Some(dst)).is_err() {
             return self.drop(DropReason::Malformed);
         }
         if self.table.node(node).is_some_and(|node| node.is_self) {
@@ -145,7 +144,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             .attachments
             .by_namespace_ip(view.src())
             .ok_or(Refused::Silently(DropReason::UnknownSource))?;
-        let opens = view.tcp().is_none_or(|s| s.flags.syn() && !s.flags.ack());
         match self.table.owner(view.dst()) {
             Some(Owner::Service(service, _))
                 if !self.table.service(service).is_some_and(|s| s.complete) =>
@@ -160,7 +158,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 asker: attachment,
             }),
             Some(Owner::Namespace(_)) => Err(Refused::Silently(DropReason::NotAService)),
-            Some(Owner::Service(..)) if !opens => Err(Refused::Answered(DropReason::NoFlow)),
+            Some(Owner::Service(..)) if !opens(view) => Err(match view.tcp() {
+                Some(_) => Refused::Answered(DropReason::NoFlow),
+                None => Refused::Silently(DropReason::NoFlow),
+            }),
             Some(Owner::Service(service, which)) => {
                 self.balance(now, key, view, attachment, service, which)
             }
@@ -169,7 +170,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                     .table
                     .instance(slot)
                     .ok_or(Refused::Silently(DropReason::NoInstance))?;
-                if opens && !instance.alive {
+                if opens(view) && !instance.alive {
                     return Err(Refused::Answered(DropReason::NoInstance));
                 }
                 let flow = self
@@ -218,7 +219,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let flow = self
             .flow_to(now, key, view, attachment, slot)
             .ok_or(Refused::Silently(DropReason::NoInstance))?;
-        self.begin_flow(flow, now).map_err(Refused::Answered)
+        let row = self.begin_flow(flow, now).map_err(Refused::Answered)?;
+        self.table.advance(service, which, slot);
+        Ok(row)
     }
 
     /// The flow of an application's packet to an instance.
@@ -246,6 +249,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             outgoing: true,
             node: u32::try_from(instance.node).ok()?,
             instance: self.table.instance_ref(slot)?,
+            within: false,
             attachment,
             last_seen: now,
             last_ack: 0,

@@ -453,6 +453,14 @@ impl Message {
         Ok(written.saturating_add(1))
     }
 
+    /// Whether a payload is, by its first two bytes, a message for a manager (and not from one): what a process that is node and
+    /// manager tells its two halves' messages apart by.
+    pub fn is_for_manager(payload: &[u8]) -> bool {
+        // The messages to managers are the first variants; postcard writes a variant's number as one byte up to 127.
+        const FIRST_FROM_MANAGER: u8 = 6;
+        matches!(payload, [PROTOCOL_VERSION, variant, ..] if *variant < FIRST_FROM_MANAGER)
+    }
+
     /// Reads a message. Trailing bytes are ignored: the tunnel pads with zeros.
     ///
     /// # Errors
@@ -465,5 +473,36 @@ impl Message {
             }
             Some((&other, _)) => Err(DecodeError::Version(other)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_for_managers_are_told_by_their_second_byte() {
+        let subject = Subject::default();
+        let for_manager = [
+            Message::Detach(Detach { request: 1, instance: InstanceId::NONE }),
+            Message::Forget { subject, stream: 1 },
+            Message::Ack { subject, stream: 1, sequence: 1 },
+        ];
+        let from_manager = [
+            Message::NotFound { stream: 1 },
+            Message::Detached { request: 1 },
+            Message::Forgotten { subject, stream: 1 },
+            Message::Restarted { epoch: 1 },
+        ];
+        let mut buffer = [0; 64];
+        for (message, expected) in
+            for_manager.into_iter().map(|m| (m, true)).chain(from_manager.into_iter().map(|m| (m, false)))
+        {
+            let len = message.encode(&mut buffer).unwrap();
+            assert_eq!(Message::is_for_manager(&buffer[..len]), expected, "{message:?}");
+            assert_eq!(Message::decode(&buffer[..len]), Ok(message));
+        }
+        assert!(!Message::is_for_manager(&[]));
+        assert!(!Message::is_for_manager(&[0x45, 0]), "an IP packet");
     }
 }

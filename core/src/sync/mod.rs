@@ -6,10 +6,10 @@
 pub mod client;
 pub mod directory;
 pub mod message;
-//SERVER pub mod server;
+pub mod server;
 
 pub use client::Client;
-//SERVER pub use server::Server;
+pub use server::Server;
 
 use core::time::Duration;
 

@@ -91,6 +91,8 @@ pub struct Table<const S: usize, const I: usize, const N: usize> {
     nodes_by_key: HashIndex<N, 1>,
     /// Some node has news.
     node_news: bool,
+    /// Some node may be idle.
+    node_idle: bool,
     /// Cursors of services that are not in the table any more, the latest at `next_cursor - 1`.
     cursors: [Cursor; CURSORS],
     next_cursor: usize,
@@ -115,6 +117,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             node_slots: Slots::new(),
             nodes_by_key: HashIndex::new(),
             node_news: false,
+            node_idle: false,
             cursors: [Cursor {
                 address: Dual::UNSPECIFIED,
                 next: 0,
@@ -290,8 +293,12 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         Ok(slot)
     }
 
-    /// Sets a service's name and addresses. The cursors of addresses that stay are kept.
+    /// Sets a service's name and addresses. The turns of addresses that stay go on.
     pub(crate) fn set_header(&mut self, slot: usize, header: &ServiceHeader, registry: &Registry) {
+        self.remember_cursors(slot, |address| {
+            let mut staying = header.service_ips.iter();
+            !staying.any(|record| record.address == address)
+        });
         self.unindex_service_ips(slot);
         let Some(service) = self.services.get_mut(slot) else {
             return;
@@ -402,7 +409,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         let Some(id) = self.service(slot).map(|s| s.id) else {
             return;
         };
-        self.remember_cursors(slot);
+        self.remember_cursors(slot, |_| true);
         self.unindex_service_ips(slot);
         self.services_by_id
             .remove(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
@@ -457,6 +464,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
                 restarted: false,
             };
             self.node_news = true;
+            self.node_idle = true;
         }
         self.nodes_by_key
             .insert(self.hash.hash(&record.key.0), slot, 0);
@@ -484,20 +492,25 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
 
     /// Changes what the engine itself notes about a node.
     pub(crate) fn node_mut(&mut self, slot: usize) -> Option<&mut Node> {
-        if self.node_slots.is_used(slot) {
-            self.nodes.get_mut(slot)
-        } else {
-            None
+        if !self.node_slots.is_used(slot) {
+            return None;
         }
+        self.node_idle = true;
+        self.nodes.get_mut(slot)
     }
 
     /// A node that no instance names and that is no manager, to be taken out by [`Self::remove_node`].
-    pub(crate) fn find_idle_node(&self) -> Option<usize> {
-        self.node_slots.iter().find(|slot| {
+    pub(crate) fn find_idle_node(&mut self) -> Option<usize> {
+        if !self.node_idle {
+            return None;
+        }
+        let found = self.node_slots.iter().find(|slot| {
             self.nodes
                 .get(*slot)
                 .is_some_and(|n| n.holds == 0 && !n.manager && !n.is_self)
-        })
+        });
+        self.node_idle = found.is_some();
+        found
     }
 
     /// Takes a node out.
@@ -532,9 +545,9 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             .sum()
     }
 
-    /// Lets the policy of a service IP pick among its instances for which `usable` holds, and moves the cursor on.
+    /// Lets the policy of a service IP pick among its instances for which `usable` holds. [`Self::advance`] ends the turn.
     pub(crate) fn pick(
-        &mut self,
+        &self,
         service: usize,
         which: usize,
         registry: &Registry,
@@ -562,13 +575,24 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             }
             None
         });
-        let picked = registry.policy(policy).pick(&mut candidates)?.row();
-        let instance = self.instances.get(picked)?;
+        let picked = registry.policy(policy).pick(&mut candidates);
+        picked.map(|candidate| candidate.row())
+    }
+
+    /// A flow to the instance that was picked has begun: the next turn of the service IP begins behind it.
+    pub(crate) fn advance(&mut self, service: usize, which: usize, picked: usize) {
+        let Some(instance) = self.instances.get(picked) else {
+            return;
+        };
         let (cursor, cursor_row) = (instance.number.wrapping_add(1), instance.next);
-        let ip = self.services.get_mut(service)?.ips.get_mut(which)?;
-        ip.cursor = cursor;
-        ip.cursor_row = cursor_row;
-        Some(picked)
+        if let Some(ip) = self
+            .services
+            .get_mut(service)
+            .and_then(|service| service.ips.get_mut(which))
+        {
+            ip.cursor = cursor;
+            ip.cursor_row = cursor_row;
+        }
     }
 
     /// Where a turn through the instances begins: at the first one with the cursor's number or above. The remembered row
@@ -722,12 +746,12 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         }
     }
 
-    /// The turn goes on where it stood when the service comes back.
-    fn remember_cursors(&mut self, slot: usize) {
+    /// The turn of an address that goes continues where it stood when it comes back.
+    fn remember_cursors(&mut self, slot: usize, goes: impl Fn(Dual) -> bool) {
         let Some(service) = self.services.get(slot) else {
             return;
         };
-        for ip in &service.ips {
+        for ip in service.ips.iter().filter(|ip| goes(ip.address)) {
             let known = self.cursors.iter().position(|c| c.address == ip.address);
             let place = known.unwrap_or(self.next_cursor);
             if known.is_none() {
@@ -758,6 +782,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         };
         if let Some(node) = self.nodes.get_mut(slot) {
             node.holds = node.holds.saturating_sub(1);
+            self.node_idle |= node.holds == 0;
         }
     }
 }
@@ -781,5 +806,7 @@ fn entry(slot: usize) -> u32 {
     (slot as u32).saturating_add(1)
 }
 
+#[cfg(test)]
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,12 @@
 
 #![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
 
-use core::net::IpAddr;
-
 use proptest::prelude::*;
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 use super::*;
-use crate::addr::Family;
+
 use crate::packet::samples::{
     Kind, Sample, V4_ACK, V4_SYN, V6_SYN, address, family, from_hex, sample, slow_checksum,
     slow_pseudo_header, slow_sum,

@@ -21,6 +21,7 @@ pub use session::Membership;
 
 use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeKey};
 use crate::index::HashKey;
+use crate::late::Late;
 use crate::router::Router;
 use crate::sync::message::{Capacities, ManagerRecord, Message, Refusal, Subject};
 use crate::time::Instant;
@@ -68,7 +69,7 @@ pub struct ClientCounters {
     pub pages: u32,
     /// Pages that came again, too early, or for a stream that is not open.
     pub stale_pages: u32,
-    /// Rows that had no room in the table.
+    /// Rows and attachments that had no room.
     pub table_full: u32,
     /// Interests that could not be held because there were too many.
     pub interests_full: u32,
@@ -80,7 +81,7 @@ pub struct ClientCounters {
 
 /// The client of at most `M` interests, `Q` look-ups at once and `R` requests at once.
 pub struct Client<const M: usize, const Q: usize, const R: usize> {
-    profile: Option<Profile>,
+    profile: Late<Profile>,
     session: Session,
     interests: Interests<M>,
     queries: Queries<Q>,
@@ -104,7 +105,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     /// A client that does nothing until it is started.
     pub const fn new() -> Self {
         Self {
-            profile: None,
+            profile: Late::new(),
             session: Session::new(),
             interests: Interests::new(),
             queries: Queries::new(),
@@ -136,7 +137,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         self.last_number = profile.epoch.wrapping_mul(0x9e37_79b9) >> 1;
         self.interests.set_hash_key(key);
         self.session.start(now, managers);
-        self.profile = Some(profile);
+        self.profile.set(profile);
     }
 
     /// Whether messages from this key are those of a manager.
@@ -146,7 +147,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
 
     /// Whether the node still speaks through its join key. The shell watches this turn false and goes over to the own key.
     pub fn is_joining(&self) -> bool {
-        self.profile.as_ref().is_some_and(|profile| profile.joining)
+        self.profile.get().is_some_and(|profile| profile.joining)
     }
 
     /// Why the manager refuses this node, if it does.
@@ -202,6 +203,11 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         self.queries.poll_answer()
     }
 
+    /// Attachments that have been asked for and not answered.
+    pub fn attaching(&self) -> usize {
+        self.requests.attaching()
+    }
+
     /// The interests in services and instances that are held.
     pub fn interests(&self) -> usize {
         self.interests.len()
@@ -229,7 +235,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                     return;
                 };
                 router.set_subnet(welcome.subnet);
-                if let Some(profile) = self.profile.as_mut().filter(|profile| profile.joining) {
+                if let Some(profile) = self.profile.get_mut().filter(|profile| profile.joining) {
                     profile.joining = false;
                     self.session.joined(now);
                     return;
@@ -250,9 +256,15 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             Message::Attached(attached) => {
                 if let Some(attachment) = self.requests.attached(&attached) {
                     match router.attachments.put(attachment) {
-                        Ok(()) => self.pin(now, attachment.id),
+                        Ok(replaced) => {
+                            if replaced {
+                                router.begin_sweep();
+                            }
+                            self.pin(now, attachment.id);
+                        }
                         Err(_) => {
-                            self.counters.table_full = self.counters.table_full.wrapping_add(1)
+                            self.requests.no_room(attached.request);
+                            self.counters.table_full = self.counters.table_full.wrapping_add(1);
                         }
                     }
                 }
@@ -301,18 +313,24 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
 
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.profile.as_ref()?;
-        if !self.acks.is_empty() || !self.forgets.is_empty() {
-            return Some(Instant::ZERO);
-        }
+        self.profile.get()?;
         let due = [
-            Some(self.session.next_hello()),
-            self.queries.poll_timeout(),
-            self.requests.poll_timeout(),
-            self.interests.poll_timeout(),
+            self.session.next_hello(),
+            self.queries.poll_expiry(),
             (self.interests.len() > 0).then_some(self.next_housekeeping),
         ];
-        due.into_iter().flatten().min()
+        // Nothing but Hello is sent before there is a membership: what is due then has to wait for it.
+        let said = self.session.is_member().then(|| {
+            let at_once = !self.acks.is_empty() || !self.forgets.is_empty();
+            [
+                at_once.then_some(Instant::ZERO),
+                self.queries.poll_timeout(),
+                self.requests.poll_timeout(),
+                self.interests.poll_timeout(),
+            ]
+        });
+        let said = said.into_iter().flatten();
+        due.into_iter().chain(said).flatten().min()
     }
 
     /// Writes the next message that is due into `out`. Returns the manager that it is for and its length in bytes.
@@ -345,7 +363,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         now: Instant,
         router: &router!(),
     ) -> Option<Message> {
-        let profile = self.profile.as_ref()?;
+        let profile = self.profile.get()?;
         if let Some(request) = self.session.due(now) {
             let mut streams = crate::sync::message::Digest::default();
             self.interests

@@ -49,12 +49,12 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         }
     }
 
-    /// Whether this is the stream through which a subject is followed.
-    pub(crate) fn follows(&self, subject: Subject, stream: u32) -> bool {
+    /// Whether this page is the latest that is known of its subject.
+    pub(crate) fn is_latest(&self, page: &TablePage) -> bool {
         self.interests
-            .find(subject)
+            .find(page.subject)
             .and_then(|row| self.interests.get(row))
-            .is_none_or(|i| i.stream == stream)
+            .is_none_or(|i| i.stream == page.stream && i.sequence == page.sequence)
     }
 
     /// Gives a request up.
@@ -202,13 +202,13 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
             return None;
         }
-        let asked = self.queries.is_asked(page.stream);
+        let interest = known.and_then(|row| self.interests.get(row));
         let introduced = page.stream >= SERVER_STREAMS
-            && known.is_none_or(|row| {
-                self.interests
-                    .get(row)
-                    .is_none_or(|i| i.state != State::Open || i.stream >= SERVER_STREAMS)
-            });
+            && interest.is_none_or(|i| i.state != State::Open || i.stream >= SERVER_STREAMS);
+        // The look-ups of two addresses of one service open one stream after the other; the first may have answered both.
+        let asked = self.queries.is_asked(page.stream)
+            || (page.stream < SERVER_STREAMS
+                && interest.is_some_and(|i| is_later(page.stream, i.stream)));
         if !first || !(asked || introduced) {
             self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
             push_out(&mut self.forgets, (page.subject, page.stream));
@@ -413,6 +413,11 @@ fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L
         router.begin_sweep();
     }
     result
+}
+
+/// Whether this node gave the stream number `a` after `b`, or `b` was given by the manager.
+fn is_later(a: u32, b: u32) -> bool {
+    b >= SERVER_STREAMS || a.wrapping_sub(b) % SERVER_STREAMS < SERVER_STREAMS / 2
 }
 
 /// Whether packets for an address, or from it, need not wait any more.

@@ -27,7 +27,9 @@ pub enum Answer {
     TooMany,
 }
 
+/// Numbered, so that a free row is all zero bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum State {
     Free,
     Asked,
@@ -229,7 +231,17 @@ impl<const Q: usize> Queries<Q> {
         Some((query.address, answer))
     }
 
+    /// When the next question is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        if self.used == 0 {
+            return None;
+        }
+        let asked = self.rows.iter().filter(|q| q.state == State::Asked);
+        asked.map(|q| q.next).min()
+    }
+
+    /// When the next look-up or negative answer is over, or an answer is to be reported.
+    pub(super) fn poll_expiry(&self) -> Option<Instant> {
         if self.used == 0 {
             return None;
         }
@@ -237,9 +249,8 @@ impl<const Q: usize> Queries<Q> {
             .iter()
             .filter_map(|q| match q.state {
                 State::Free => None,
-                State::Asked => Some(q.next.min(q.deadline)),
+                State::Asked | State::Negative => Some(q.deadline),
                 State::Answered(_) => Some(Instant::ZERO),
-                State::Negative => Some(q.deadline),
             })
             .min()
     }

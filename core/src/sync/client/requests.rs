@@ -155,6 +155,22 @@ impl<const R: usize> Requests<R> {
         true
     }
 
+    /// The attachment that was answered has no room here after all.
+    pub(super) fn no_room(&mut self, number: u32) {
+        if let Some(request) = self.rows.iter_mut().find(|r| r.number == number) {
+            request.outcome = Some(Outcome::Refused(Refusal::Full));
+        }
+    }
+
+    /// New attachments that have been asked for and not answered.
+    pub(super) fn attaching(&self) -> usize {
+        let is_new = |r: &&Request| {
+            r.outcome.is_none()
+                && matches!(&r.kind, Kind::Attach(kind, _) if !matches!(kind, AttachKind::Resume(_)))
+        };
+        self.rows.iter().filter(is_new).count()
+    }
+
     /// The next outcome. The request is done with then.
     pub(super) fn poll_outcome(&mut self) -> Option<(RequestId, Outcome)> {
         let place = self.rows.iter().position(|r| r.outcome.is_some())?;
@@ -164,17 +180,10 @@ impl<const R: usize> Requests<R> {
             .map(|outcome| (RequestId(request.number), outcome))
     }
 
+    /// When the next request is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.rows
-            .iter()
-            .map(|r| {
-                if r.outcome.is_some() {
-                    Instant::ZERO
-                } else {
-                    r.next
-                }
-            })
-            .min()
+        let open = self.rows.iter().filter(|r| r.outcome.is_none());
+        open.map(|r| r.next).min()
     }
 
     /// The next request that is due.

@@ -6,6 +6,7 @@ use heapless::Vec;
 
 use super::Profile;
 use crate::addr::WorkerSubnet;
+use crate::late::Late;
 use crate::ids::{Endpoint, NodeId, NodeKey};
 use crate::sync::Backoff;
 use crate::sync::message::{Digest, Hello, MANAGERS_MAX, ManagerRecord, Refusal, Welcome};
@@ -46,16 +47,18 @@ pub(super) struct News {
 pub(super) struct Session {
     managers: Vec<ManagerRecord, MANAGERS_MAX>,
     current: usize,
-    membership: Option<Membership>,
+    membership: Late<Membership>,
     /// The boot epoch of the manager that welcomed; 0 before.
     manager_epoch: u32,
     /// The request number of the `Hello` that is under way; 0 when none is.
     request: u32,
+    /// The first one that was sent since the last answer.
+    first_request: u32,
     last_request: u32,
     tries: u8,
     next_hello: Instant,
     last_welcome: Instant,
-    refusal: Option<Refusal>,
+    refusal: Late<Refusal>,
 }
 
 impl Session {
@@ -63,14 +66,15 @@ impl Session {
         Self {
             managers: Vec::new(),
             current: 0,
-            membership: None,
+            membership: Late::new(),
             manager_epoch: 0,
             request: 0,
+            first_request: 0,
             last_request: 0,
             tries: 0,
             next_hello: Instant::ZERO,
             last_welcome: Instant::ZERO,
-            refusal: None,
+            refusal: Late::new(),
         }
     }
 
@@ -88,7 +92,7 @@ impl Session {
     }
 
     pub(super) fn membership(&self) -> Option<&Membership> {
-        self.membership.as_ref()
+        self.membership.get()
     }
 
     pub(super) fn is_member(&self) -> bool {
@@ -97,11 +101,13 @@ impl Session {
 
     pub(super) fn is_connected(&self, now: Instant) -> bool {
         self.membership
+            .get()
             .is_some_and(|m| self.is_member() && now < self.last_welcome.saturating_add(m.lease))
     }
 
-    pub(super) fn next_hello(&self) -> Instant {
-        self.next_hello
+    /// When the next `Hello` is due; never when there is nobody to say it to.
+    pub(super) fn next_hello(&self) -> Option<Instant> {
+        (!self.managers.is_empty()).then_some(self.next_hello)
     }
 
     pub(super) fn hello_now(&mut self, now: Instant) {
@@ -124,6 +130,9 @@ impl Session {
         }
         // The upper half of the numbers, so that a refusal can't be taken for that of a look-up or an attachment.
         self.last_request = self.last_request.wrapping_add(1) | HELLO_REQUESTS;
+        if self.request == 0 {
+            self.first_request = self.last_request;
+        }
         self.request = self.last_request;
         self.next_hello = now.saturating_add(HELLO.after(self.tries));
         self.tries = self.tries.saturating_add(1);
@@ -137,9 +146,9 @@ impl Session {
         from: &NodeKey,
         welcome: &Welcome,
     ) -> Option<News> {
-        // Any Hello since the last answer may be the one that was answered.
+        // Any Hello since the last answer may be the one that was answered; one before that has been answered already.
         if self.request == 0
-            || welcome.request > self.request
+            || !(self.first_request..=self.request).contains(&welcome.request)
             || self.manager().is_none_or(|m| m.key != *from)
         {
             return None;
@@ -147,7 +156,7 @@ impl Session {
         let lease = Duration::from_millis(u64::from(welcome.lease_ms.max(1)));
         let forgotten = self.manager_epoch != welcome.epoch;
         self.manager_epoch = welcome.epoch.max(1);
-        self.membership = Some(Membership {
+        self.membership.set(Membership {
             node: welcome.node,
             subnet: welcome.subnet,
             lease,
@@ -155,7 +164,7 @@ impl Session {
         });
         self.request = 0;
         self.tries = 0;
-        self.refusal = None;
+        self.refusal.clear();
         self.last_welcome = now;
         self.next_hello =
             now.saturating_add(lease.checked_div(RENEWALS_PER_LEASE).unwrap_or(lease));
@@ -182,13 +191,13 @@ impl Session {
         if request != self.request || self.request == 0 {
             return false;
         }
-        self.refusal = Some(refusal);
+        self.refusal.set(refusal);
         self.next_hello = now.saturating_add(AFTER_REFUSAL);
         true
     }
 
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.refusal
+        self.refusal.get().copied()
     }
 
     /// The managers of the answer replace the known ones; the one that answered stays current.

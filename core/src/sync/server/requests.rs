@@ -1,0 +1,195 @@
+//! What clients ask for: tables, attachments, acknowledgements, and the end of an interest.
+
+use super::counters::bump;
+use super::streams::{Phase, Walk};
+use super::{Answer, Server, ServerError, acknowledged, refused};
+use crate::ids::InstanceId;
+use crate::sync::directory::{Directory, Lookup};
+use crate::sync::message::{Attach, Detach, Message, Refusal, Resolve, SERVER_STREAMS, Subject};
+use crate::time::Instant;
+
+impl<const C: usize, const S: usize> Server<C, S> {
+    /// Opens a stream, or continues one that is open under this number. Its pages come through `poll_transmit`.
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        client: usize,
+        resolve: &Resolve,
+        directory: &mut impl Directory,
+    ) -> Result<Answer, ServerError> {
+        let number = resolve.stream;
+        if number >= SERVER_STREAMS {
+            bump(&mut self.counters.stream_number);
+            return Err(ServerError::StreamNumber);
+        }
+        let subject = match directory.resolve(&resolve.key) {
+            Lookup::Found(subject) => subject,
+            Lookup::NotFound => {
+                bump(&mut self.counters.not_found);
+                return Ok(Some(Message::NotFound { stream: number }));
+            }
+            Lookup::Pending => {
+                bump(&mut self.counters.pending);
+                return Ok(None);
+            }
+        };
+        let asker = self.verify_asker(client, resolve.asker, directory);
+        if let Some(row) = self.streams.find(client, subject) {
+            self.resolve_again(now, row, number, asker, directory);
+            return Ok(None);
+        }
+        let version = directory.version(subject.service).unwrap_or(0);
+        let Some(row) = self.streams.open(now, client, subject, number, version) else {
+            return Ok(refused(&mut self.counters.streams_full, number, Refusal::Full));
+        };
+        if let Some(stream) = self.streams.get_mut(row) {
+            stream.asker = asker;
+        }
+        self.streams.due.set(row, now);
+        Ok(None)
+    }
+
+    /// A `Resolve` of a subject that the client follows already.
+    fn resolve_again(
+        &mut self,
+        now: Instant,
+        row: usize,
+        number: u32,
+        asker: Option<InstanceId>,
+        directory: &mut impl Directory,
+    ) {
+        let Some(stream) = self.streams.get_mut(row) else { return };
+        if stream.number != number {
+            if stream.is_introduction() || is_later(number, stream.number) {
+                stream.restart(now, number, asker);
+                self.streams.due.set(row, now);
+            }
+            // Otherwise it is a late repeat of one that has been replaced since.
+            return;
+        }
+        let is_new_asker = asker.is_some() && stream.asker != asker;
+        if is_new_asker {
+            stream.asker = asker;
+        }
+        if stream.phase == Phase::Sent {
+            self.streams.due.set(row, now);
+        }
+        if is_new_asker {
+            self.introduce_to_all(now, row, directory);
+        }
+    }
+
+    /// The asker of a `Resolve`, if it runs where it is said to.
+    fn verify_asker(
+        &mut self,
+        client: usize,
+        asker: Option<InstanceId>,
+        directory: &impl Directory,
+    ) -> Option<InstanceId> {
+        let asker = asker?;
+        let node = self.sessions.get(client)?.node;
+        if super::introductions::runs_on(asker, node, directory) {
+            return Some(asker);
+        }
+        bump(&mut self.counters.asker_elsewhere);
+        None
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        now: Instant,
+        client: usize,
+        attach: &Attach,
+        directory: &mut impl Directory,
+    ) -> Answer {
+        let node = self.sessions.get(client)?.node;
+        match directory.attach(now, node, attach) {
+            Ok(attached) => Some(Message::Attached(attached)),
+            Err(refusal) => refused(&mut self.counters.attach_refused, attach.request, refusal),
+        }
+    }
+
+    pub(super) fn detach(
+        &mut self,
+        now: Instant,
+        client: usize,
+        detach: Detach,
+        directory: &mut impl Directory,
+    ) -> Answer {
+        let node = self.sessions.get(client)?.node;
+        match directory.detach(now, node, detach.instance) {
+            Ok(()) => Some(Message::Detached { request: detach.request }),
+            Err(refusal) => refused(&mut self.counters.detach_refused, detach.request, refusal),
+        }
+    }
+
+    /// Ends a stream. One that is not open is as good as ended.
+    pub(super) fn forget(
+        &mut self,
+        now: Instant,
+        client: usize,
+        subject: Subject,
+        number: u32,
+        directory: &mut impl Directory,
+    ) -> Message {
+        match self.find_stream(client, subject, number) {
+            Some(row) => self.drop_stream(now, row, directory),
+            None => bump(&mut self.counters.forget_unknown),
+        }
+        Message::Forgotten { subject, stream: number }
+    }
+
+    /// The client has applied a page.
+    pub(super) fn ack(
+        &mut self,
+        now: Instant,
+        client: usize,
+        subject: Subject,
+        number: u32,
+        sequence: u32,
+        directory: &mut impl Directory,
+    ) {
+        let Some(row) = self.find_stream(client, subject, number) else {
+            bump(&mut self.counters.ack_unknown);
+            return;
+        };
+        let Some(stream) = self.streams.get_mut(row) else { return };
+        if stream.phase != Phase::Sent || stream.sequence != sequence {
+            bump(&mut self.counters.ack_out_of_turn);
+            return;
+        }
+        if stream.walk == Walk::Gone {
+            self.drop_stream(now, row, directory);
+            return;
+        }
+        let introduces = core::mem::take(&mut stream.introduces);
+        stream.header_held = stream.header_held.max(stream.header_sent);
+        let mut held = None;
+        if stream.stale {
+            stream.phase = Phase::Idle;
+        } else if let Some(next) = stream.end {
+            stream.position = next;
+            stream.phase = Phase::Ready;
+        } else {
+            stream.held = stream.target;
+            stream.phase = Phase::Idle;
+            held = Some(stream.target);
+        }
+        self.streams.due.set(row, now);
+        if let Some(version) = held {
+            let risen = self.streams.confirm(row, version);
+            acknowledged(now, subject.service, risen, directory);
+        }
+        self.end_wait(now, introduces);
+    }
+
+    fn find_stream(&self, client: usize, subject: Subject, number: u32) -> Option<usize> {
+        let row = self.streams.find(client, subject)?;
+        self.streams.get(row).is_some_and(|stream| stream.number == number).then_some(row)
+    }
+}
+
+/// Whether a client gave the stream number `a` after `b`: numbers grow, and wrap below [`SERVER_STREAMS`].
+fn is_later(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) % SERVER_STREAMS < SERVER_STREAMS / 2
+}

@@ -1,0 +1,8 @@
+//! The control API: HTTP and JSON on a unix socket. The daemon serves it ([`server`]), the command line is its client.
+
+pub mod error;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod server;
+pub mod socket;
+pub mod types;

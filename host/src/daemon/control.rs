@@ -1,0 +1,257 @@
+//! What the control API's requests do in the daemon.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use acorn_core::addr::PolicyBlock;
+use acorn_core::policy::{Policy, Registry};
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use tokio::sync::{Mutex, watch};
+
+use super::DataplaneHandle;
+use super::attachments::Attachments;
+use super::dataplane::Command;
+use super::manager::{Busy, ManagerHandle};
+use crate::api::error::ApiError;
+use crate::api::server::Backend;
+use crate::api::types::{
+    AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table, TokenRequest, Tokens,
+};
+use crate::config::{Config, Role};
+use crate::identity::{JoinToken, NodeKey};
+use crate::root::{AddressRequest, KeyError, ServiceError, ServiceInfo};
+use crate::sla::{ServiceName, ServiceRequest};
+
+/// The daemon as its API sees it.
+pub struct Control {
+    /// What the daemon is.
+    pub role: Role,
+    /// What it was told.
+    pub config: Config,
+    /// Its key.
+    pub key: NodeKey,
+    /// When it started.
+    pub started: Instant,
+    /// The packets' thread.
+    pub dataplane: DataplaneHandle,
+    /// The root's thread, with that role.
+    pub manager: Option<ManagerHandle>,
+    /// The instances here, with the role of a node.
+    pub attachments: Option<Arc<Mutex<Attachments>>>,
+    /// Ends the daemon.
+    pub stop: watch::Sender<bool>,
+}
+
+impl Control {
+    fn manager(&self) -> Result<&ManagerHandle, ApiError> {
+        self.manager.as_ref().ok_or_else(|| ApiError::no_role("root"))
+    }
+
+    fn attachments(&self) -> Result<&Mutex<Attachments>, ApiError> {
+        self.attachments.as_deref().ok_or_else(|| ApiError::no_role("node"))
+    }
+
+    /// The endpoints that a token names: the one asked for, or else what this root is known to listen at.
+    fn token_endpoint(&self, asked: Option<SocketAddr>) -> Result<SocketAddr, ApiError> {
+        let listen = Some(self.config.daemon.listen).filter(|at| !at.ip().is_unspecified());
+        asked.or(self.config.daemon.advertise).or(listen).ok_or_else(|| {
+            ApiError::bad_request(
+                "no_endpoint",
+                "the root listens on all addresses: say with --endpoint ADDR:PORT (or advertise in its configuration) which one the node shall use",
+            )
+        })
+    }
+}
+
+impl Backend for Control {
+    async fn status(&self) -> Result<Status, ApiError> {
+        let status = self.dataplane.ask(Command::Status).await.ok_or_else(stopped)?;
+        let mut status = *status;
+        status.version = env!("CARGO_PKG_VERSION").to_owned();
+        status.roles = [("root", self.role.is_root()), ("node", self.role.is_node())]
+            .into_iter()
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        status.uptime_s = self.started.elapsed().as_secs();
+        status.name = self.config.node.name.as_str().to_owned();
+        status.node_key = self.key.to_string();
+        if let Some(manager) = &self.manager {
+            status.services = manager.run(|root, _| root.services().len() as u64).await.map_err(busy)?;
+            status.counters.insert("root_overflow".to_owned(), manager.overflow());
+        }
+        Ok(status)
+    }
+
+    async fn table(&self) -> Result<Table, ApiError> {
+        self.attachments()?;
+        self.dataplane.ask(Command::Table).await.ok_or_else(stopped)
+    }
+
+    async fn drops(&self) -> Result<Drops, ApiError> {
+        self.attachments()?;
+        self.dataplane.ask(Command::Drops).await.ok_or_else(stopped)
+    }
+
+    async fn nodes(&self) -> Result<Nodes, ApiError> {
+        let nodes = self.manager()?.run(|root, _| root.nodes()).await.map_err(busy)?;
+        let unix = unix_seconds();
+        let nodes = nodes.into_iter().map(|node| Node {
+            name: node.name,
+            key: node.key.to_string(),
+            subnet: Ipv4Network::new(node.subnet.v4().base(), node.subnet.v4().prefix()).ok(),
+            subnet_v6: Ipv6Network::new(node.subnet.v6().base(), node.subnet.v6().prefix()).ok(),
+            endpoint: node.endpoint.get(),
+            alive: node.alive,
+            last_seen_s: Some(unix.saturating_sub(node.last_seen)),
+            instances: node.instances as u64,
+        });
+        Ok(Nodes { nodes: nodes.collect() })
+    }
+
+    async fn create_tokens(&self, request: TokenRequest) -> Result<Tokens, ApiError> {
+        let manager = self.manager()?;
+        let endpoint = self.token_endpoint(request.endpoint)?;
+        let expires = unix_seconds().saturating_add(request.expires_s);
+        let made: Vec<_> = (0..request.count)
+            .map(|_| JoinToken::generate(self.key, &[endpoint], expires))
+            .collect::<Result<_, _>>()
+            .map_err(|error| ApiError::bad_request("bad_endpoint", error.to_string()))?;
+        let keys: Vec<NodeKey> = made.iter().map(|(_, key)| *key).collect();
+        let taken = manager.run(move |root, now| root.create_join_keys(now, &keys, expires)).await.map_err(busy)?;
+        taken.map_err(|error| match &error {
+            KeyError::Expired => ApiError::bad_request("expired", error.to_string()),
+            KeyError::InUse(_) | KeyError::Full { .. } => ApiError::conflict("too_many_tokens", error.to_string()),
+            KeyError::Storage(_) => ApiError::unavailable("storage", error.to_string()),
+        })?;
+        Ok(Tokens { tokens: made.iter().map(|(token, _)| token.encode()).collect() })
+    }
+
+    async fn services(&self) -> Result<Services, ApiError> {
+        let services = self.manager()?.run(|root, _| root.services()).await.map_err(busy)?;
+        Ok(Services { services: services.into_iter().map(service).collect() })
+    }
+
+    async fn create_services(&self, wanted: Vec<ServiceRequest>) -> Result<Services, ApiError> {
+        let wanted = wanted.into_iter().map(root_request).collect::<Result<Vec<_>, _>>()?;
+        let created = self
+            .manager()?
+            .run(move |root, now| {
+                let mut created: Vec<ServiceInfo> = Vec::new();
+                for request in wanted {
+                    match root.create_service(now, request) {
+                        Ok(info) => created.push(info),
+                        Err(error) => {
+                            // All of an SLA or nothing: what had been created has no instances yet and can go again.
+                            for info in &created {
+                                root.remove_service(now, &info.name)?;
+                            }
+                            return Err(error);
+                        }
+                    }
+                }
+                Ok(created)
+            })
+            .await
+            .map_err(busy)?
+            .map_err(|error| service_error(&error))?;
+        Ok(Services { services: created.into_iter().map(service).collect() })
+    }
+
+    async fn service(&self, name: ServiceName) -> Result<Service, ApiError> {
+        let wanted = name.clone();
+        let found = self.manager()?.run(move |root, _| root.service(&wanted)).await.map_err(busy)?;
+        found.map(service).ok_or_else(|| service_error(&ServiceError::NotFound(name)))
+    }
+
+    async fn remove_service(&self, name: ServiceName) -> Result<(), ApiError> {
+        let removed = self.manager()?.run(move |root, now| root.remove_service(now, &name)).await.map_err(busy)?;
+        removed.map_err(|error| service_error(&error))
+    }
+
+    async fn attach(&self, request: AttachRequest) -> Result<Attached, ApiError> {
+        self.attachments()?.lock().await.attach(request).await
+    }
+
+    async fn detach(&self, service: ServiceName, number: u32) -> Result<(), ApiError> {
+        self.attachments()?.lock().await.detach(&service, number).await
+    }
+
+    async fn down(&self) -> Result<(), ApiError> {
+        if let Some(attachments) = &self.attachments {
+            attachments.lock().await.tear_down().await.map_err(ApiError::internal)?;
+        }
+        self.stop.send_replace(true);
+        Ok(())
+    }
+}
+
+/// Which policies a service gets addresses under: round robin, which every service has.
+fn root_request(request: ServiceRequest) -> Result<crate::root::ServiceRequest, ApiError> {
+    let policy: &dyn Policy = Registry::built_in().policy(Registry::ROUND_ROBIN);
+    let internal = || ApiError::internal(format!("the policy {} is not registered rightly", policy.ip_type()));
+    let address = AddressRequest {
+        ip_type: policy.ip_type().try_into().map_err(|_| internal())?,
+        block: PolicyBlock::new(policy.block()).ok_or_else(internal)?,
+        v4: request.rr_ip,
+        v6: request.rr_ip_v6,
+    };
+    Ok(crate::root::ServiceRequest { name: request.name, addresses: vec![address] })
+}
+
+fn service(info: ServiceInfo) -> Service {
+    Service {
+        name: info.name.as_str().to_owned(),
+        service_ip_list: info
+            .service_ips
+            .iter()
+            .map(|(ip_type, address)| ServiceIp {
+                ip_type: ip_type.as_str().to_owned(),
+                address: address.v4,
+                address_v6: address.v6,
+            })
+            .collect(),
+        instances: info
+            .instances
+            .into_iter()
+            .map(|instance| Instance {
+                number: instance.number,
+                instance_ip: instance.instance_ip.v4,
+                instance_ip_v6: instance.instance_ip.v6,
+                namespace_ip: Some(instance.namespace_ip.v4),
+                namespace_ip_v6: Some(instance.namespace_ip.v6),
+                node: Some(instance.node.to_string()),
+                node_name: Some(instance.node_name),
+                alive: instance.alive,
+            })
+            .collect(),
+    }
+}
+
+fn service_error(error: &ServiceError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        ServiceError::NotFound(_) => ApiError::not_found("no_such_service", message),
+        ServiceError::OutsidePlan { .. } | ServiceError::Malformed => ApiError::bad_request("bad_address", message),
+        ServiceError::AlreadyExists(_) => ApiError::conflict("already_exists", message),
+        ServiceError::InUse { .. } => ApiError::conflict("in_use", message),
+        ServiceError::AddressTaken { .. } | ServiceError::AddressResting { .. } => {
+            ApiError::conflict("address_taken", message)
+        }
+        ServiceError::Exhausted { .. } | ServiceError::Full { .. } => ApiError::conflict("exhausted", message),
+        ServiceError::Storage(_) => ApiError::unavailable("storage", message),
+    }
+}
+
+fn busy(_: Busy) -> ApiError {
+    ApiError::unavailable("busy", Busy.to_string())
+}
+
+fn stopped() -> ApiError {
+    ApiError::unavailable("stopping", "the daemon is about to end")
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

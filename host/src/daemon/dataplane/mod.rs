@@ -1,0 +1,614 @@
+//! The thread that moves packets: TUN and UDP socket on one side, engine and tunnels on the other.
+//!
+//! It is a shell. What is decided, the engine and the tunnels decide; here descriptors are polled, buffers passed on, and
+//! whatever the two want to send is sent. Everything else that a daemon does reaches it through [`Command`]s.
+
+mod peers;
+mod report;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use acorn_core::addr::{Dual, WorkerSubnet};
+use acorn_core::node::{Action, Node, Output, PeerNews};
+use acorn_core::packet::{Checksum, Offload};
+use acorn_core::router::Attachment;
+use acorn_core::sync::client::{Membership, Outcome, RequestId};
+use acorn_core::sync::directory::Sender;
+use acorn_core::sync::message::{AttachKind, Message, Refusal};
+use acorn_core::{Endpoint, InstanceId, NodeKey, RowRef};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, trace, warn};
+
+use self::peers::PeerBook;
+pub use self::udp::Udp;
+use super::manager::{FromManager, ManagerLink};
+use super::wake::Waker;
+use crate::api::types::{Drops, Status, Table};
+use crate::identity::{HandshakeClock, Identity, JoinToken};
+use crate::net::tun::{self, Tun};
+use crate::root::KeyEvent;
+use crate::tunnel::{Local, MAX_PAYLOAD, Opened, PeerHandle, Sealed, SendError, TunnelEvent, Tunnels, sealed_len};
+
+/// What a Linux node can hold: services, instances, nodes, flows, attachments, waiting packets.
+pub type HostNode = Node<4096, 65_536, 4096, 262_144, 64, 512>;
+
+/// Packets taken from one descriptor before the others are looked at.
+const BATCH: usize = 64;
+/// How often the handshake clock's mark is looked at.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
+/// Room for the largest packet.
+const BUFFER: usize = sealed_len(MAX_PAYLOAD);
+
+/// Something that the data plane is asked to do.
+pub enum Command {
+    /// Ask the manager to attach an instance.
+    Attach {
+        /// Which one.
+        kind: AttachKind,
+        /// Where it is.
+        namespace_ip: Dual,
+        /// What became of it. Dropped to give up.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Take an instance out.
+    Detach {
+        /// Which one.
+        instance: InstanceId,
+        /// What became of it.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Put an instance in that has been running all the while.
+    Resume(Attachment),
+    /// The subnets that the manager gave last time.
+    SetSubnet(WorkerSubnet),
+    /// How things are.
+    Status(oneshot::Sender<Box<Status>>),
+    /// What the table holds.
+    Table(oneshot::Sender<Table>),
+    /// Why packets were dropped.
+    Drops(oneshot::Sender<Drops>),
+    /// End the thread.
+    Stop,
+}
+
+/// Something that the control side has to know.
+#[derive(Debug)]
+pub enum Event {
+    /// The manager has taken the node in, or its standing has changed.
+    Member(Membership, Vec<(NodeKey, Option<SocketAddr>)>),
+    /// The manager refuses the node.
+    Refused(Refusal),
+    /// An attached instance is not this node's any more.
+    Lost(InstanceId, Refusal),
+}
+
+/// What a node brings into the data plane.
+pub struct NodeParts {
+    /// The engine, started.
+    pub engine: &'static mut HostNode,
+    /// The TUN.
+    pub tun: Tun,
+    /// The token that the node joins with, until it is known by its own key.
+    pub token: Option<JoinToken>,
+    /// What the control side has to know.
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+/// The data plane of one process.
+pub struct Dataplane {
+    own: NodeKey,
+    started: Instant,
+    tunnels: Tunnels,
+    clock: HandshakeClock,
+    next_clock_check: Instant,
+    udp: Udp,
+    peers: PeerBook,
+    node: Option<NodeParts>,
+    requests: Vec<(RequestId, oneshot::Sender<Outcome>)>,
+    membership: Option<Membership>,
+    refusal: Option<Refusal>,
+    manager: Option<ManagerLink>,
+    commands: Receiver<Command>,
+    waker: Arc<Waker>,
+    buffers: Buffers,
+}
+
+/// Scratch space. Packets are rewritten, sealed and opened here; nothing is allocated per packet.
+struct Buffers {
+    packet: Box<[u8]>,
+    datagram: Box<[u8]>,
+    reply: Box<[u8]>,
+}
+
+impl Dataplane {
+    /// Puts the parts together. `started` is the zero of the engine's clock.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, put together once")]
+    pub fn new(
+        identity: &Identity,
+        started: Instant,
+        tunnels: Tunnels,
+        clock: HandshakeClock,
+        udp: Udp,
+        node: Option<NodeParts>,
+        manager: Option<ManagerLink>,
+        commands: Receiver<Command>,
+        waker: Arc<Waker>,
+    ) -> Self {
+        Self {
+            own: identity.public(),
+            started,
+            tunnels,
+            clock,
+            next_clock_check: started,
+            udp,
+            peers: PeerBook::default(),
+            node,
+            requests: Vec::new(),
+            membership: None,
+            refusal: None,
+            manager,
+            commands,
+            waker,
+            buffers: Buffers {
+                packet: vec![0; BUFFER].into(),
+                datagram: vec![0; BUFFER].into(),
+                reply: vec![0; BUFFER].into(),
+            },
+        }
+    }
+
+    /// Moves packets until it is told to stop.
+    ///
+    /// # Errors
+    /// When a descriptor fails for good, for instance because somebody deleted the TUN.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut now = Instant::now();
+        self.settle(now);
+        loop {
+            let ready = self.wait(now)?;
+            now = Instant::now();
+            if ready.tun {
+                self.read_tun(now)?;
+            }
+            if ready.udp {
+                self.read_udp(now)?;
+            }
+            if ready.woken {
+                self.waker.clear();
+            }
+            if !self.run_commands(now) {
+                return Ok(());
+            }
+            self.run_manager_outputs(now);
+            self.run_timers(now);
+            self.settle(now);
+        }
+    }
+
+    /// Time as the engine knows it.
+    fn engine_time(&self, now: Instant) -> acorn_core::time::Instant {
+        let millis = now.saturating_duration_since(self.started).as_millis();
+        acorn_core::time::Instant::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// Sleeps until a descriptor is ready or something is due.
+    fn wait(&mut self, now: Instant) -> io::Result<Ready> {
+        let engine_due = self.node.as_ref().and_then(|node| node.engine.poll_timeout());
+        let engine_due = engine_due.map(|at| self.started + Duration::from_millis(at.as_millis()));
+        let due = [self.tunnels.poll_timeout(), engine_due, Some(self.next_clock_check)].into_iter().flatten().min();
+        let left = due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now));
+        // Rounded up, or the last millisecond would be spent spinning.
+        let millis = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+
+        let waker = self.waker.clone();
+        let tun: Option<BorrowedFd<'_>> = self.node.as_ref().map(|node| node.tun.as_fd());
+        let mut fds = Vec::with_capacity(3);
+        fds.push(PollFd::new(self.udp.as_fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(waker.as_fd(), PollFlags::POLLIN));
+        fds.extend(tun.map(|tun| PollFd::new(tun, PollFlags::POLLIN)));
+        match nix::poll::poll(&mut fds, PollTimeout::from(millis)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let any = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
+        Ok(Ready { udp: any(fds.first()), woken: any(fds.get(1)), tun: any(fds.get(2)) })
+    }
+
+    fn read_tun(&mut self, now: Instant) -> io::Result<()> {
+        let at = self.engine_time(now);
+        for _ in 0..BATCH {
+            let Some(node) = &mut self.node else { return Ok(()) };
+            let (len, offload) = match node.tun.recv(&mut self.buffers.packet) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let action = node.engine.handle_tun(
+                at,
+                &mut self.buffers.packet[..len],
+                core_offload(offload),
+                &mut self.buffers.reply,
+            );
+            trace!(len, ?action, "from the TUN");
+            self.act(now, action);
+            // Packets that waited go before the next one of the same flow.
+            if action == Action::Nothing {
+                self.settle(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_udp(&mut self, now: Instant) -> io::Result<()> {
+        for _ in 0..BATCH {
+            let (len, from) = match self.udp.recv(&mut self.buffers.datagram) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // ICMP errors of earlier datagrams surface here; they are no reason to stop.
+                Err(error) => {
+                    debug!(%error, "receive");
+                    continue;
+                }
+            };
+            let opened = self.tunnels.open(from, &self.buffers.datagram[..len], &mut self.buffers.packet, now);
+            trace!(len, %from, ?opened, "from the network");
+            match opened {
+                Opened::Data { peer, len, .. } => {
+                    self.peers.count_received(peer, len);
+                    self.handle_payload(now, peer, from, len);
+                }
+                Opened::Keepalive { .. } | Opened::Handshake { .. } | Opened::Kept | Opened::Dropped(_) => {}
+            }
+            self.transmit(now);
+        }
+        Ok(())
+    }
+
+    /// Passes on the payload of `len` bytes in the packet buffer.
+    fn handle_payload(&mut self, now: Instant, peer: PeerHandle, from: SocketAddr, len: usize) {
+        let at = self.engine_time(now);
+        let payload = &mut self.buffers.packet[..len];
+        if Message::is_for_manager(payload) {
+            if let (Some(manager), Some(key)) = (&self.manager, self.tunnels.key(peer)) {
+                manager.deliver(Sender { key, observed: Endpoint::from(from) }, payload);
+            }
+            return;
+        }
+        let (Some(node), Some(row)) = (&mut self.node, self.peers.row_of(peer)) else { return };
+        let action = node.engine.handle_payload(at, row, payload);
+        self.act(now, action);
+        if action == Action::Nothing {
+            self.settle(now);
+        }
+    }
+
+    /// Does what the engine says of the packet in the packet buffer.
+    fn act(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::Forward { peer, len } => self.send(now, peer, len, Source::Packet),
+            Action::Deliver { len } => self.deliver(len, Source::Packet),
+            Action::Reply { len } => self.deliver(len, Source::Reply),
+            Action::Nothing => {}
+        }
+    }
+
+    fn deliver(&mut self, len: usize, source: Source) {
+        let Some(node) = &mut self.node else { return };
+        if let Err(error) = node.tun.send(&self.buffers.of(source)[..len]) {
+            trace!(%error, "the TUN took no packet");
+        }
+    }
+
+    /// Seals a payload for a peer of the engine's and sends it.
+    fn send(&mut self, now: Instant, row: RowRef, len: usize, source: Source) {
+        let Some(key) = self.node.as_ref().and_then(|node| Some(node.engine.peer(row)?.key)) else { return };
+        if key == self.own {
+            // The process is its own manager.
+            if let Some(manager) = &self.manager {
+                let payload = &self.buffers.of(source)[..len];
+                manager.deliver(Sender { key, observed: Endpoint::UNKNOWN }, payload);
+            }
+            return;
+        }
+        let Some(peer) = self.peers.handle_of(row) else { return };
+        self.seal_and_send(now, peer, len, source);
+    }
+
+    fn seal_and_send(&mut self, now: Instant, peer: PeerHandle, len: usize, source: Source) {
+        let Buffers { packet, datagram, reply } = &mut self.buffers;
+        let payload = match source {
+            Source::Packet => &packet[..len],
+            Source::Reply => &reply[..len],
+        };
+        match self.tunnels.seal(peer, payload, datagram, now) {
+            Ok(Sealed::Datagram { to, len }) => {
+                self.peers.count_sent(peer, len);
+                self.udp.send(to, &datagram[..len]);
+            }
+            Ok(Sealed::Queued { .. }) => self.transmit(now),
+            Err(SendError::UnknownPeer | SendError::NoEndpoint | SendError::QueuesFull) => {}
+            Err(error) => debug!(%error, "a payload was not sealed"),
+        }
+    }
+
+    /// Sends what the tunnels want to send: handshakes, keepalives, payloads that waited for a handshake.
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.tunnels.poll_transmit(&mut self.buffers.datagram, now) {
+            self.udp.send(transmit.to, &self.buffers.datagram[..transmit.len]);
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        self.tunnels.handle_timeout(now);
+        let at = self.engine_time(now);
+        if let Some(node) = &mut self.node
+            && node.engine.poll_timeout().is_some_and(|due| due <= at)
+        {
+            node.engine.handle_timeout(at);
+        }
+        if now >= self.next_clock_check {
+            self.next_clock_check = now + CLOCK_CHECK;
+            if let Err(error) = self.clock.reserve(self.tunnels.handshake_time(now)) {
+                warn!(%error, "a later start of this node may have to wait for its peers");
+            }
+        }
+    }
+
+    /// Does everything that engine and tunnels have to say, until they are quiet.
+    fn settle(&mut self, now: Instant) {
+        let at = self.engine_time(now);
+        loop {
+            self.end_joining(now);
+            self.follow_peers(now);
+            let Some(node) = &mut self.node else { break };
+            match node.engine.poll_output(at, &mut self.buffers.reply) {
+                Some(Output::Peer { peer, len }) => self.send(now, peer, len, Source::Reply),
+                Some(Output::Local { len }) => self.deliver(len, Source::Reply),
+                None => break,
+            }
+        }
+        self.tell_outcomes();
+        self.tell_membership();
+        self.follow_tunnels(now);
+        self.transmit(now);
+    }
+
+    /// Keeps the tunnels' peers those that the engine knows.
+    fn follow_peers(&mut self, now: Instant) {
+        while let Some(news) = self.node.as_mut().and_then(|node| node.engine.poll_peer()) {
+            match news {
+                PeerNews::Known { peer, key, endpoint, restarted } => {
+                    let is_manager = self.node.as_ref().is_some_and(|n| n.engine.client().is_manager(&key));
+                    let via = if is_manager && self.is_joining() { Local::Join } else { Local::Own };
+                    match self.tunnels.add_peer(key, endpoint.get(), via, now) {
+                        Ok(handle) => {
+                            self.peers.bind(handle, peer);
+                            // Its sessions are gone with it; waiting for them to time out would take 15 s.
+                            if restarted && self.tunnels.restart_handshake(handle, now).is_err() {
+                                debug!(%key, "restarted, but its endpoint is not known");
+                            }
+                        }
+                        Err(error) => warn!(%key, %error, "a node cannot be reached"),
+                    }
+                }
+                PeerNews::Gone { peer, .. } => {
+                    if let Some(handle) = self.peers.unbind(peer) {
+                        self.tunnels.remove_peer(handle);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_joining(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.token.is_some())
+    }
+
+    /// Goes over from the join key to the node's own once the manager knows it.
+    fn end_joining(&mut self, now: Instant) {
+        let Some(node) = &mut self.node else { return };
+        if node.token.is_none() || node.engine.client().is_joining() {
+            return;
+        }
+        node.token = None;
+        self.tunnels.clear_join();
+        for manager in node.engine.client().managers() {
+            let (key, endpoint) = (manager.key, manager.endpoint.get());
+            match (self.tunnels.add_peer(key, endpoint, Local::Own, now), node.engine.find_peer(&key)) {
+                (Ok(handle), Some(row)) => self.peers.bind(handle, row),
+                (Ok(_), None) => {}
+                (Err(error), _) => warn!(%key, %error, "the manager cannot be reached"),
+            }
+        }
+        info!("joined: the manager knows this node by its own key now");
+    }
+
+    /// Tells the engine what the tunnels have found out about peers.
+    fn follow_tunnels(&mut self, now: Instant) {
+        let at = self.engine_time(now);
+        while let Some(event) = self.tunnels.poll_event() {
+            let row = match event {
+                TunnelEvent::Established { peer } | TunnelEvent::Unreachable { peer } => self.peers.row_of(peer),
+                TunnelEvent::EndpointChanged { .. } | TunnelEvent::UnknownInitiation { .. } => None,
+            };
+            debug!(?event, "tunnel");
+            let (Some(node), Some(row)) = (&mut self.node, row) else { continue };
+            match event {
+                TunnelEvent::Established { .. } => node.engine.peer_established(at, row),
+                _ => node.engine.peer_unreachable(row),
+            }
+        }
+    }
+
+    /// Tells who asked what became of their requests, and the control side what was lost.
+    fn tell_outcomes(&mut self) {
+        let Some(node) = &mut self.node else { return };
+        while let Some((request, outcome)) = node.engine.poll_event() {
+            let asked = request.and_then(|id| self.requests.iter().position(|(asked, _)| *asked == id));
+            match (asked, outcome) {
+                (Some(place), outcome) => {
+                    // Whoever asked may have given up meanwhile.
+                    let _ = self.requests.swap_remove(place).1.send(outcome);
+                }
+                (None, Outcome::Lost(instance, refusal)) => {
+                    let _ = node.events.send(Event::Lost(instance, refusal));
+                }
+                (None, _) => {}
+            }
+        }
+        self.requests.retain(|(request, reply)| {
+            let wanted = !reply.is_closed();
+            if !wanted {
+                node.engine.cancel(*request);
+            }
+            wanted
+        });
+    }
+
+    fn tell_membership(&mut self) {
+        let Some(node) = &self.node else { return };
+        let client = node.engine.client();
+        let membership = client.membership().copied();
+        if membership != self.membership {
+            self.membership = membership;
+            if let Some(membership) = membership {
+                let managers = client.managers().iter().map(|m| (m.key, m.endpoint.get())).collect();
+                let _ = node.events.send(Event::Member(membership, managers));
+            }
+        }
+        let refusal = client.refusal();
+        if refusal != self.refusal {
+            self.refusal = refusal;
+            if let Some(refusal) = refusal {
+                let _ = node.events.send(Event::Refused(refusal));
+            }
+        }
+    }
+
+    /// Runs what the control side asks for. False when it asks for the end.
+    fn run_commands(&mut self, now: Instant) -> bool {
+        let at = self.engine_time(now);
+        loop {
+            let command = match self.commands.try_recv() {
+                Ok(command) => command,
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            };
+            match (command, &mut self.node) {
+                (Command::Stop, _) => return false,
+                (Command::Status(reply), _) => {
+                    let _ = reply.send(Box::new(self.status(now)));
+                }
+                (Command::Attach { kind, namespace_ip, reply }, Some(node)) => {
+                    if let Some(request) = node.engine.attach(at, kind, namespace_ip) {
+                        self.requests.push((request, reply));
+                    } else {
+                        let _ = reply.send(Outcome::Refused(Refusal::Full));
+                    }
+                }
+                (Command::Detach { instance, reply }, Some(node)) => {
+                    if let Some(request) = node.engine.detach(at, instance) {
+                        self.requests.push((request, reply));
+                    } else {
+                        let _ = reply.send(Outcome::Refused(Refusal::Full));
+                    }
+                }
+                (Command::Resume(attachment), Some(node)) => {
+                    if node.engine.resume(at, attachment).is_err() {
+                        let _ = node.events.send(Event::Lost(attachment.id, Refusal::Full));
+                    }
+                }
+                (Command::SetSubnet(subnet), Some(node)) => node.engine.set_subnet(subnet),
+                (Command::Table(reply), Some(_)) => {
+                    let _ = reply.send(self.table());
+                }
+                (Command::Drops(reply), Some(_)) => {
+                    let _ = reply.send(self.drops());
+                }
+                // Dropping the reply tells whoever asked that there is no node here.
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// Sends what the manager in this process wants to send, and keeps its clients among the tunnels' peers.
+    fn run_manager_outputs(&mut self, now: Instant) {
+        while let Some(output) = self.manager.as_ref().and_then(ManagerLink::poll) {
+            match output {
+                FromManager::Send { to, payload } if to == self.own => {
+                    let at = self.engine_time(now);
+                    self.buffers.packet[..payload.len()].copy_from_slice(&payload);
+                    if let Some(node) = &mut self.node
+                        && let Some(row) = node.engine.find_peer(&to)
+                    {
+                        node.engine.handle_payload(at, row, &mut self.buffers.packet[..payload.len()]);
+                    }
+                    self.settle(now);
+                }
+                FromManager::Send { to, payload } => {
+                    if let Some(peer) = self.tunnels.peer(&to, Local::Own) {
+                        self.buffers.reply[..payload.len()].copy_from_slice(&payload);
+                        self.seal_and_send(now, peer, payload.len(), Source::Reply);
+                    }
+                }
+                FromManager::Key(KeyEvent::Add { key, endpoint, .. }) => {
+                    if key == self.own {
+                        continue;
+                    }
+                    match self.tunnels.add_peer(key, endpoint.get(), Local::Own, now) {
+                        Ok(handle) => self.peers.hold(handle),
+                        Err(error) => warn!(%key, %error, "a node cannot be let in"),
+                    }
+                }
+                FromManager::Key(KeyEvent::Remove { key }) => {
+                    if let Some(handle) = self.tunnels.peer(&key, Local::Own)
+                        && self.peers.release(handle)
+                    {
+                        self.tunnels.remove_peer(handle);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which descriptors have something.
+struct Ready {
+    udp: bool,
+    woken: bool,
+    tun: bool,
+}
+
+/// Which buffer a payload is in.
+#[derive(Clone, Copy)]
+enum Source {
+    Packet,
+    Reply,
+}
+
+impl Buffers {
+    fn of(&self, source: Source) -> &[u8] {
+        match source {
+            Source::Packet => &self.packet,
+            Source::Reply => &self.reply,
+        }
+    }
+}
+
+fn core_offload(offload: tun::Offload) -> Offload {
+    Offload {
+        checksum: match offload.checksum {
+            tun::Checksum::Full => Checksum::Full,
+            tun::Checksum::Partial { start, offset } => Checksum::Partial { start, offset },
+        },
+        gso_size: offload.gso_size.unwrap_or(0),
+    }
+}

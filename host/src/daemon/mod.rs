@@ -1,0 +1,371 @@
+//! The daemon: puts identity, tunnels, engine, root and control API together, runs them, and takes them apart again.
+//!
+//! ```text
+//!   control API (tokio) ──commands──▶ data plane (one thread: TUN, UDP, engine, tunnels)
+//!        │        ▲                       │  ▲
+//!        │        └───────events──────────┘  │ payloads
+//!        └──────────operations──▶ root (one thread: sync server, store)
+//! ```
+
+mod attachments;
+mod control;
+mod dataplane;
+mod manager;
+mod state;
+mod wake;
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use acorn_core::addr::AddressPlan;
+use acorn_core::flow::Lifetimes;
+use acorn_core::node::NodeConfig;
+use acorn_core::policy::Registry;
+use acorn_core::sync::client::Profile;
+use acorn_core::sync::message::{Capacities, ManagerRecord};
+use acorn_core::{Endpoint, HashKey};
+use anyhow::{Context, anyhow, bail};
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use nix::fcntl::{Flock, FlockArg};
+use static_cell::ConstStaticCell;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+use self::attachments::{Attachments, Settings};
+use self::control::Control;
+use self::dataplane::{Command, Dataplane, Event, HostNode, NodeParts, Udp};
+use self::manager::Manager;
+use self::state::NodeState;
+use self::wake::Waker;
+use crate::api::{server, socket::ControlSocket};
+use crate::config::{Config, Role};
+use crate::identity::{HandshakeClock, Identity, JoinToken};
+use crate::net::tun::Tun;
+use crate::net::{AttachmentPrefix, Host, IfName, InterfaceMtu, ServiceNets};
+use crate::root::{Root, RootSettings};
+use crate::tunnel::Tunnels;
+
+/// The node's private key, in the state directory.
+const KEY_FILE: &str = "key";
+/// The mark of the handshake clock, in the state directory.
+const CLOCK_FILE: &str = "handshake-clock";
+/// Held while a daemon uses the state directory.
+const LOCK_FILE: &str = "lock";
+
+/// The engine: in zero-initialized memory, which costs nothing until it is used.
+static ENGINE: ConstStaticCell<HostNode> = ConstStaticCell::new(HostNode::new());
+
+/// Asks the data plane.
+#[derive(Clone)]
+pub struct DataplaneHandle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl DataplaneHandle {
+    /// Passes a command on. When the data plane has ended, nothing happens.
+    pub fn tell(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Passes a command on and waits for its reply; none when there is nobody to reply.
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply));
+        answer.await.ok()
+    }
+}
+
+/// Runs a daemon until it is told to end: by `acorn down`, which leaves the host as it was found, or by a signal, after which
+/// attached containers keep their interfaces for the next start.
+///
+/// # Errors
+/// When a part cannot be started, with what to do about it.
+///
+/// # Panics
+/// When called twice in one process.
+pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let directory = &config.daemon.state;
+    let _lock = lock_state(directory)?;
+    let socket = ControlSocket::bind(&config.daemon.socket)?;
+    let identity = Identity::load_or_create(&directory.join(KEY_FILE))?;
+    let clock = HandshakeClock::start(&directory.join(CLOCK_FILE), since_1970())?;
+    let plan = config.plan.address_plan()?;
+    let udp = Udp::bind(config.daemon.listen)
+        .with_context(|| format!("cannot listen on {}: another program uses the port, or the address is not this machine's; choose another with --listen", config.daemon.listen))?;
+    let mut tunnels = Tunnels::new(&identity, entropy()?, started, clock.start_time());
+    let waker = Arc::new(Waker::new().context("cannot create an eventfd")?);
+    let (commands, command_queue) = channel();
+    let handle = DataplaneHandle { commands, waker: waker.clone() };
+
+    let own_endpoint = config.daemon.advertise.or(Some(config.daemon.listen).filter(|at| !at.ip().is_unspecified()));
+    let own = ManagerRecord { key: identity.public(), endpoint: Endpoint::from(own_endpoint) };
+    let manager = if role.is_root() { Some(open_root(&config, role, plan, own, started, &waker)?) } else { None };
+    let (events, event_queue) = mpsc::unbounded_channel();
+    let node = match role.is_node() {
+        true => Some(open_node(&config, role, plan, &identity, own, &mut tunnels, events, started).await?),
+        false => None,
+    };
+
+    let (manager_thread, manager_link, manager_handle) = match manager {
+        Some((manager, link, handle)) => (Some(manager), Some(link), Some(handle)),
+        None => (None, None, None),
+    };
+    let (parts, node_side) = node.map_or((None, None), |(parts, host, state, settings)| (Some(parts), Some((host, state, settings))));
+    let dataplane = Dataplane::new(&identity, started, tunnels, clock, udp, parts, manager_link, command_queue, waker);
+    let (stop, mut stopped) = watch::channel(false);
+    if let Some(manager) = manager_thread {
+        spawn_thread("acorn-root", stop.clone(), move || {
+            manager.run();
+            Ok(())
+        })?;
+    }
+    let packets = spawn_thread("acorn-packets", stop.clone(), move || dataplane.run().context("the data plane failed"))?;
+
+    let attachments = match node_side {
+        Some((host, state, settings)) => {
+            let attachments = Attachments::open(settings, host, handle.clone(), state, started).await?;
+            let attachments = Arc::new(Mutex::new(attachments));
+            tokio::spawn(follow(event_queue, attachments.clone()));
+            Some(attachments)
+        }
+        None => None,
+    };
+    let control = Control {
+        role,
+        key: identity.public(),
+        started,
+        dataplane: handle.clone(),
+        manager: manager_handle,
+        attachments,
+        stop: stop.clone(),
+        config: config.clone(),
+    };
+    info!(key = %identity.public(), listen = %config.daemon.listen, socket = %config.daemon.socket.display(), "acorn is up");
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let until = async move {
+        tokio::select! {
+            _ = term.recv() => info!("SIGTERM: ending; attached containers keep their interfaces"),
+            _ = int.recv() => info!("SIGINT: ending; attached containers keep their interfaces"),
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    };
+    server::serve(&socket, server::router(Arc::new(control)), until).await.context("the control API failed")?;
+    handle.tell(Command::Stop);
+    match tokio::task::spawn_blocking(move || packets.join()).await? {
+        Ok(result) => result,
+        Err(_) => Err(anyhow!("the data plane panicked; its message is above")),
+    }
+}
+
+/// Does what the data plane's events ask for.
+async fn follow(mut events: mpsc::UnboundedReceiver<Event>, attachments: Arc<Mutex<Attachments>>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Member(membership, managers) => {
+                info!(subnet = %membership.subnet, node = membership.node.0, "the manager has taken this node in");
+                attachments.lock().await.join(membership, managers).await;
+            }
+            Event::Refused(refusal) => error!(?refusal, "the manager refuses this node: {}", advice(refusal)),
+            Event::Lost(instance, refusal) => attachments.lock().await.lose(instance, refusal).await,
+        }
+    }
+}
+
+fn advice(refusal: acorn_core::sync::message::Refusal) -> &'static str {
+    use acorn_core::sync::message::Refusal;
+    match refusal {
+        Refusal::JoinKey => "its token is used up, expired or not this manager's: make a new one with `acorn token create` on the root",
+        Refusal::Subnet => "the subnet that it asks for is taken or outside the pool: choose another, or none",
+        Refusal::SubnetsExhausted => "all worker subnets are in use: configure a larger pool on the root",
+        Refusal::NotANode => "the manager does not know its key: give it a token of this manager",
+        _ => "see the manager's log",
+    }
+}
+
+type OpenedRoot = (Manager, manager::ManagerLink, manager::ManagerHandle);
+
+fn open_root(
+    config: &Config,
+    role: Role,
+    plan: AddressPlan,
+    own: ManagerRecord,
+    started: Instant,
+    waker: &Arc<Waker>,
+) -> anyhow::Result<OpenedRoot> {
+    let seconds = |s: u32| Duration::from_secs(s.into());
+    let settings = RootSettings {
+        lease: seconds(config.root.lease_s),
+        quarantine: seconds(config.root.quarantine_s),
+        retention: seconds(config.root.retention_s),
+    };
+    let path = config.daemon.state.join(crate::root::FILE_NAME);
+    let zero = acorn_core::time::Instant::ZERO;
+    let mut root = Root::open(&path, plan, settings, own, zero, since_1970().as_secs())?;
+    if role.is_node() {
+        // The node in this process needs no token.
+        root.register_node_key(zero, own.key)?;
+    }
+    let retention = settings.retention;
+    Ok(Manager::new(root, started, nonzero_epoch()?, hash_key()?, retention, waker.clone()))
+}
+
+type OpenedNode = (NodeParts, Host, NodeState, Settings);
+
+#[expect(clippy::too_many_arguments, reason = "each is a part of its own, put together once")]
+async fn open_node(
+    config: &Config,
+    role: Role,
+    plan: AddressPlan,
+    identity: &Identity,
+    own: ManagerRecord,
+    tunnels: &mut Tunnels,
+    events: mpsc::UnboundedSender<Event>,
+    started: Instant,
+) -> anyhow::Result<OpenedNode> {
+    let path = config.daemon.state.join(state::FILE_NAME);
+    let mut state = NodeState::load(&path)?;
+    let host = Host::open(&mut state.journal)?;
+    state.store(&path)?;
+
+    let token = read_token(config)?;
+    let known: Vec<_> = state.managers.iter().map(|m| ManagerRecord { key: m.key, endpoint: Endpoint::from(m.endpoint) }).collect();
+    let (managers, token) = match (role, token) {
+        (Role::Up, _) => (vec![own], None),
+        // A node that is known already needs its token no more.
+        (_, token) if !known.is_empty() => {
+            let other = token.is_some_and(|token| known.iter().all(|m| m.key != token.manager()));
+            if other {
+                warn!("the token is of another manager than the one that this node has joined: it is not used; remove {} to join anew", path.display());
+            }
+            (known, None)
+        }
+        (_, Some(token)) => {
+            if token.is_expired(since_1970().as_secs()) {
+                bail!("the join token has expired: make a new one with `acorn token create` on the root");
+            }
+            let record = |at: &SocketAddr| ManagerRecord { key: token.manager(), endpoint: Endpoint::from(*at) };
+            (token.endpoints().iter().map(record).take(1).collect(), Some(token))
+        }
+        (_, None) => bail!(
+            "this node has not joined a network yet: give it a token (--token or --token-file), made with `acorn token create` on the root"
+        ),
+    };
+    if let Some(token) = &token {
+        tunnels.set_join(token.join(), entropy()?, Instant::now());
+    }
+
+    let prefix = AttachmentPrefix::new(config.node.veth_prefix.as_str())?;
+    let mtu = InterfaceMtu::new(config.overlay_mtu())?;
+    let tun_name = IfName::new(config.node.tun.as_str())?;
+    let tun = Tun::open(&host, &tun_name, mtu).await?;
+    let engine = ENGINE.take();
+    let own_endpoint = config.daemon.advertise;
+    let profile = Profile {
+        key: identity.public(),
+        name: config.node.name.as_str().try_into().map_err(|_| anyhow!("the node's name is too long"))?,
+        joining: token.is_some(),
+        epoch: nonzero_epoch()?,
+        endpoint: Endpoint::from(own_endpoint),
+        subnet: config.node.subnet.map(|subnet| subnet.network().ip()),
+        lease_ms: 0,
+        capacities: Capacities { services: 4096, instances: 65_536, nodes: 4096 },
+    };
+    let node_config = NodeConfig {
+        plan,
+        registry: Registry::built_in(),
+        lifetimes: Lifetimes::default(),
+        hash_key: hash_key()?,
+        profile,
+        managers: &managers,
+    };
+    let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    engine
+        .start(acorn_core::time::Instant::from_millis(now), node_config)
+        .map_err(|full| anyhow!("the engine has no room for its managers: {full:?}"))?;
+    let settings = Settings { path, tun: tun_name, prefix, mtu, service_nets: service_nets(&plan)? };
+    Ok((NodeParts { engine, tun, token, events }, host, state, settings))
+}
+
+fn read_token(config: &Config) -> anyhow::Result<Option<JoinToken>> {
+    let text = config.node.read_token()?;
+    text.map(|text| JoinToken::decode(text.reveal())).transpose().context("the join token cannot be used")
+}
+
+fn service_nets(plan: &AddressPlan) -> anyhow::Result<ServiceNets> {
+    let pools = plan.pools();
+    Ok(ServiceNets {
+        v4: Ipv4Network::new(pools.service_v4.base(), pools.service_v4.prefix())?,
+        v6: Ipv6Network::new(pools.service_v6.base(), pools.service_v6.prefix())?,
+    })
+}
+
+/// Makes the state directory if need be, and sees to it that one daemon uses it.
+fn lock_state(directory: &Path) -> anyhow::Result<Flock<File>> {
+    let shown = directory.display();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot make the state directory {shown}: choose another with --state, or run acorn as root"))?;
+    let mode = fs::metadata(directory)?.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        bail!("others may write to the state directory {shown} (mode {mode:03o}): `chmod 700 {shown}` keeps its key safe");
+    }
+    let file = File::create(directory.join(LOCK_FILE)).with_context(|| format!("cannot write to the state directory {shown}"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| anyhow!("another acorn uses the state directory {shown}: `acorn down` ends it, or choose another with --state"))
+}
+
+/// Runs a part on a thread of its own; when it ends, the daemon ends.
+fn spawn_thread(
+    name: &str,
+    stop: watch::Sender<bool>,
+    work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<()>>> {
+    /// Also when the part panics.
+    struct StopOnDrop(watch::Sender<bool>);
+    impl Drop for StopOnDrop {
+        fn drop(&mut self) {
+            self.0.send_replace(true);
+        }
+    }
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _stop = StopOnDrop(stop);
+            work()
+        })
+        .with_context(|| format!("cannot start the thread {name}"))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn entropy() -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut seed[..]).map_err(|error| anyhow!("the system has no randomness: {error}"))?;
+    Ok(seed)
+}
+
+fn hash_key() -> anyhow::Result<HashKey> {
+    let random = || getrandom::u64().map_err(|error| anyhow!("the system has no randomness: {error}"));
+    Ok(HashKey(random()?, random()?))
+}
+
+/// A boot epoch: random, so that two starts within a second differ; never 0.
+fn nonzero_epoch() -> anyhow::Result<u32> {
+    let random = getrandom::u32().map_err(|error| anyhow!("the system has no randomness: {error}"))?;
+    Ok(random.max(1))
+}

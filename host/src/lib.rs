@@ -1,0 +1,19 @@
+//! Acorn on Linux: the daemon and its command line.
+//!
+//! An application dials a service's address; which instance answers, and on which node it runs, is decided per flow by the
+//! address's balancing policy. What decides is in [`acorn_core`]; here are the parts that touch the machine:
+//!
+//! - [`daemon`]: puts everything together and runs it.
+//! - [`net`]: TUN, veth, routes, namespaces. [`tunnel`]: WireGuard. [`identity`]: keys and join tokens.
+//! - [`root`]: the network's durable state. [`sla`]: what operators ask for.
+//! - [`config`], [`api`], [`cli`]: what people and programs see.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod identity;
+pub mod net;
+pub mod root;
+pub mod sla;
+pub mod tunnel;

@@ -1,0 +1,111 @@
+//! The root as the sync server sees it.
+
+use acorn_core::ids::{InstanceId, NodeId, NodeKey, ServiceId};
+use acorn_core::sync::directory::{Admission, Change, Directory, Lookup, Sender};
+use acorn_core::sync::message::{
+    Attach, Attached, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader, ServiceIpRecord, Subject,
+};
+use acorn_core::time::Instant;
+
+use super::Root;
+use super::state::Instance;
+
+impl Directory for Root {
+    fn hello(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal> {
+        self.admit(now, from, hello)
+    }
+
+    fn node_of(&self, key: &NodeKey) -> Option<NodeId> {
+        self.state.node_keys.get(key).copied()
+    }
+
+    fn node(&self, id: NodeId) -> Option<NodeRecord> {
+        let row = &self.state.nodes.get(&id)?.row;
+        Some(NodeRecord { id, key: row.key, endpoint: row.endpoint, epoch: row.epoch })
+    }
+
+    fn attach(&mut self, now: Instant, node: NodeId, attach: &Attach) -> Result<Attached, Refusal> {
+        self.place(now, node, attach)
+    }
+
+    fn detach(&mut self, now: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal> {
+        self.withdraw(now, node, instance)
+    }
+
+    fn resolve(&self, key: &ResolveKey) -> Lookup {
+        let subject = match key {
+            ResolveKey::Address(address) => self.state.addresses.owner(*address),
+            ResolveKey::Name(name) => self.state.names.get(name).copied().map(Subject::whole),
+            ResolveKey::Subject(subject) => Some(*subject),
+        };
+        match subject.filter(|subject| self.state.has(*subject)) {
+            Some(subject) => Lookup::Found(subject),
+            None => Lookup::NotFound,
+        }
+    }
+
+    fn version(&self, service: ServiceId) -> Option<u32> {
+        Some(self.state.services.get(&service)?.version)
+    }
+
+    fn header_version(&self, service: ServiceId) -> u32 {
+        self.state.services.get(&service).map_or(0, |service| service.header_version)
+    }
+
+    fn header(&self, service: ServiceId) -> Option<ServiceHeader> {
+        let row = &self.state.services.get(&service)?.row;
+        let mut header = ServiceHeader { name: row.name.clone(), ..ServiceHeader::default() };
+        for ip in &row.ips {
+            let record = ServiceIpRecord { ip_type: ip.ip_type.clone(), address: ip.address };
+            // A service is not created with more than fit.
+            let _ = header.service_ips.push(record);
+        }
+        Some(header)
+    }
+
+    fn next_change(&self, service: ServiceId, from: u32, since: u32) -> Option<Change> {
+        let service = self.state.services.get(&service)?;
+        let present = service.instances.range(from..).find(|(_, instance)| instance.changed_at > since);
+        let removed = service.removals.range(from..).find(|(_, version)| since != 0 && **version > since);
+        match (present, removed) {
+            (Some((number, _)), Some((removed, _))) if removed < number => Some(Change::Removed(*removed)),
+            (Some((number, instance)), _) => Some(Change::Present(self.record(*number, instance))),
+            (None, removed) => removed.map(|(number, _)| Change::Removed(*number)),
+        }
+    }
+
+    fn patchable_since(&self, service: ServiceId) -> u32 {
+        self.state.services.get(&service).map_or(0, |service| service.patchable_since)
+    }
+
+    fn set_alive(&mut self, _now: Instant, node: NodeId, alive: bool) {
+        self.mark_alive(node, alive);
+    }
+
+    fn acknowledged(&mut self, now: Instant, service: ServiceId, version: u32) {
+        self.note_acknowledged(now, service, version);
+    }
+
+    fn settle(&mut self, now: Instant, node: NodeId, epoch: u32) {
+        // A disk that failed is logged. The instances stay until the node is heard to lack them.
+        let _ = self.settle_node(now, node, epoch);
+    }
+
+    fn poll_changed(&mut self) -> Option<ServiceId> {
+        self.state.changed.pop_first()
+    }
+}
+
+impl Root {
+    fn record(&self, number: u32, instance: &Instance) -> InstanceRecord {
+        InstanceRecord {
+            number,
+            instance_ip: instance.row.instance_ip,
+            namespace_ip: instance.row.namespace_ip,
+            node: instance.row.node,
+            weight: 1,
+            alive: self.state.nodes.get(&instance.row.node).is_some_and(|node| node.alive),
+            ..InstanceRecord::default()
+        }
+    }
+}

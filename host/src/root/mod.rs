@@ -1,0 +1,162 @@
+//! The root: the durable owner of all addresses, services and worker subnets.
+//!
+//! [`Root`] is the state behind a sync server, [`Directory`](acorn_core::sync::directory::Directory), and behind the operator's
+//! commands. It lives in one redb file. Each operation is planned on the state in memory, stored in **one** transaction, and only
+//! then applied in memory: it happens whole or not at all, also when the process dies in the middle, and what was answered is on the
+//! disk. A disk's flush per change is the price; changes of several requests are not put together.
+//!
+//! - `row` and `store`: what is in the file, and how it is opened without harming one that can't be used.
+//! - `state`: the same in memory, with indexes, liveness and versions. `load` checks a file's rows on their way in.
+//! - `pool` and `addresses`: who owns which address, and which is next. `draft`: an operation in the making.
+//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `directory`: the sync server's view.
+
+mod addresses;
+mod clock;
+mod directory;
+mod draft;
+mod expiry;
+mod instances;
+mod keys;
+mod load;
+mod nodes;
+mod pool;
+mod row;
+mod services;
+mod settings;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use acorn_core::addr::AddressPlan;
+use acorn_core::ids::{NodeId, ServiceId};
+use acorn_core::sync::message::{ManagerRecord, Refusal};
+use acorn_core::time::Instant;
+
+pub use keys::{KeyError, KeyEvent, KnownKey};
+pub use services::{AddressRequest, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest};
+pub use settings::{
+    INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
+    REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
+};
+pub use store::{OpenError, StoreError};
+
+use clock::Clock;
+use row::{Counters, Edit, Row};
+use settings::Limits;
+use state::State;
+use store::Store;
+
+/// The name of the root's file in the state directory.
+pub const FILE_NAME: &str = "root.redb";
+
+/// The root's state. See the module's documentation.
+pub struct Root {
+    store: Store,
+    state: State,
+    settings: RootSettings,
+    limits: Limits,
+    own: ManagerRecord,
+    clock: Clock,
+    opened: Instant,
+    /// The nodes that have not been heard since the start.
+    unheard: BTreeSet<NodeId>,
+    /// The versions that all clients know, of services with withdrawn addresses whose quarantine has not begun.
+    acknowledged: BTreeMap<ServiceId, u32>,
+}
+
+impl Root {
+    /// Opens the file at `path`, or makes it when there is none. `own` is what nodes are told of this manager; `unix` is the wall
+    /// clock in seconds since 1970. Nodes count as alive until their leases have passed without a `Hello`.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a file that is there is as it was then.
+    pub fn open(
+        path: &Path,
+        plan: AddressPlan,
+        settings: RootSettings,
+        own: ManagerRecord,
+        now: Instant,
+        unix: u64,
+    ) -> Result<Self, OpenError> {
+        let mut examined = store::examine(path)?;
+        let clock = Clock::new(now, unix);
+        let limits = Limits::default();
+        let rows = std::mem::take(&mut examined.rows);
+        let state = load::load(rows, plan, &settings, &limits, now, &clock).map_err(|fault| fault.at(path))?;
+        let store = examined.adopt(path)?;
+        Ok(Self::with(store, state, settings, limits, own, now, clock))
+    }
+
+    fn with(
+        store: Store,
+        state: State,
+        settings: RootSettings,
+        limits: Limits,
+        own: ManagerRecord,
+        now: Instant,
+        clock: Clock,
+    ) -> Self {
+        // One that has never spoken with its own key has never had a table.
+        let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
+        let unheard = confirmed.map(|(id, _)| *id).collect();
+        Self { store, state, settings, limits, own, clock, opened: now, unheard, acknowledged: BTreeMap::new() }
+    }
+
+    /// Stores the edits of one operation, then applies them.
+    fn commit(&mut self, now: Instant, mut edits: Vec<Edit>) -> Result<(), StoreError> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        if let Some(version_ceiling) = self.state.next_ceiling(edits.len()) {
+            raise_ceiling(&mut edits, self.state.counters, version_ceiling);
+        }
+        self.store.commit(&edits)?;
+        for edit in edits {
+            self.state.apply(now, &self.clock, edit);
+        }
+        Ok(())
+    }
+
+    /// The same for the request of a node.
+    fn commit_request(&mut self, now: Instant, edits: Vec<Edit>) -> Result<(), Refusal> {
+        self.commit(now, edits).map_err(|error| {
+            tracing::error!(%error, "a node's request is refused");
+            Refusal::Storage
+        })
+    }
+
+    fn mark_alive(&mut self, id: NodeId, alive: bool) {
+        if self.state.nodes.get(&id).is_some_and(|node| node.alive != alive) {
+            self.make_room_for_version();
+            self.state.set_alive(id, alive);
+        }
+    }
+
+    /// Liveness is not stored, but it raises versions, and none may ever be above the stored ceiling. When the disk fails liveness
+    /// goes on: only after the next start could a table then be of a version that it was of before, and by then all clients have
+    /// asked anew.
+    fn make_room_for_version(&mut self) {
+        let Some(version_ceiling) = self.state.next_ceiling(1) else { return };
+        let row = Row::Counters(Counters { version_ceiling, ..self.state.counters });
+        match self.store.commit(&[Edit::Put(row)]) {
+            Ok(()) => self.state.counters.version_ceiling = version_ceiling,
+            Err(error) => tracing::error!(%error, "the versions of tables could not be stored"),
+        }
+    }
+}
+
+/// Raises the ceiling of versions within an operation.
+fn raise_ceiling(edits: &mut Vec<Edit>, before: Counters, version_ceiling: u32) {
+    let changed = edits.iter_mut().find_map(|edit| match edit {
+        Edit::Put(Row::Counters(counters)) => Some(counters),
+        _ => None,
+    });
+    match changed {
+        Some(counters) => counters.version_ceiling = version_ceiling,
+        None => edits.push(Edit::Put(Row::Counters(Counters { version_ceiling, ..before }))),
+    }
+}

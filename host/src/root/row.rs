@@ -1,0 +1,148 @@
+//! What is stored: one row per thing, and the edits of rows that an operation consists of.
+//!
+//! A change of these types is a change of the file format: raise [`FORMAT`](super::store::FORMAT) with it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use acorn_core::addr::{Dual, PolicyBlock, WorkerSubnet};
+use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
+use acorn_core::sync::message::IpType;
+use serde::{Deserialize, Serialize};
+
+/// The numbers that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    /// The highest service number that was ever given.
+    pub(super) services: u32,
+    /// The highest node number that was ever given.
+    pub(super) nodes: u32,
+    /// No table was ever of a higher version than this.
+    pub(super) version_ceiling: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct NodeRow {
+    pub(super) key: NodeKey,
+    pub(super) name: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) subnet: WorkerSubnet,
+    pub(super) epoch: u32,
+    pub(super) lease_ms: u32,
+    /// Seconds since 1970; at most [`LAST_SEEN_STEP`](super::settings::LAST_SEEN_STEP) behind while the root runs.
+    pub(super) last_seen_unix: u64,
+    /// It has spoken with its own key.
+    pub(super) confirmed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ServiceIpRow {
+    pub(super) ip_type: IpType,
+    pub(super) block: PolicyBlock,
+    pub(super) address: Dual,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ServiceRow {
+    /// Empty for the hidden service of a node's host.
+    pub(super) name: ServiceName,
+    /// The node whose host's own instance this service holds.
+    pub(super) host: Option<NodeId>,
+    pub(super) ips: Vec<ServiceIpRow>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InstanceRow {
+    pub(super) instance_ip: Dual,
+    pub(super) namespace_ip: Dual,
+    pub(super) node: NodeId,
+    /// The node's epoch when it last said that it runs the instance.
+    pub(super) epoch: u32,
+}
+
+/// What is given to one owner at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) enum Resource {
+    Address(IpAddr),
+    /// A worker subnet, by the base of its IPv4 half.
+    Subnet(Ipv4Addr),
+}
+
+/// Why a resource without an owner is not free. One whose quarantine is over keeps its row, because the row is its place in the
+/// order of reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ReleaseRow {
+    /// Somebody may not know yet that it was withdrawn from this service.
+    Withdrawn { service: ServiceId, since_unix_ms: u64 },
+    /// Free from then on.
+    Quarantine { until_unix_ms: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct JoinKeyRow {
+    pub(super) expires_unix: u64,
+    /// The key of the node that it admitted.
+    pub(super) used_by: Option<NodeKey>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Row {
+    Counters(Counters),
+    Node(NodeId, NodeRow),
+    Service(ServiceId, ServiceRow),
+    Instance(InstanceId, InstanceRow),
+    Release(Resource, ReleaseRow),
+    JoinKey(NodeKey, JoinKeyRow),
+    RegisteredKey(NodeKey),
+}
+
+/// Names a row. Rows are stored in the order of this type, which is an order in which they can be taken in: what a row refers to
+/// comes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RowKey {
+    Counters,
+    Node(NodeId),
+    Service(ServiceId),
+    Instance(InstanceId),
+    Release(Resource),
+    JoinKey(NodeKey),
+    RegisteredKey(NodeKey),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Edit {
+    Put(Row),
+    Delete(RowKey),
+}
+
+impl Row {
+    pub(super) fn key(&self) -> RowKey {
+        match self {
+            Self::Counters(_) => RowKey::Counters,
+            Self::Node(id, _) => RowKey::Node(*id),
+            Self::Service(id, _) => RowKey::Service(*id),
+            Self::Instance(id, _) => RowKey::Instance(*id),
+            Self::Release(resource, _) => RowKey::Release(*resource),
+            Self::JoinKey(key, _) => RowKey::JoinKey(*key),
+            Self::RegisteredKey(key) => RowKey::RegisteredKey(*key),
+        }
+    }
+}
+
+impl RowKey {
+    /// The key as bytes that sort as the key does.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Counters => vec![0],
+            Self::Node(id) => [&[1][..], &id.0.to_be_bytes()].concat(),
+            Self::Service(id) => [&[2][..], &id.0.to_be_bytes()].concat(),
+            Self::Instance(id) => {
+                [&[3][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat()
+            }
+            Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[4, 4][..], &v4.octets()].concat(),
+            Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[4, 6][..], &v6.octets()].concat(),
+            Self::Release(Resource::Subnet(base)) => [&[4, 7][..], &base.octets()].concat(),
+            Self::JoinKey(key) => [&[5][..], &key.0].concat(),
+            Self::RegisteredKey(key) => [&[6][..], &key.0].concat(),
+        }
+    }
+}

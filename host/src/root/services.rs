@@ -1,0 +1,323 @@
+//! The operator's side of services: create, remove, show.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use acorn_core::addr::{CustomAddressError, Dual, Family, PolicyBlock, WorkerSubnet};
+use acorn_core::ids::{Endpoint, NodeId, NodeKey, ServiceId, ServiceName};
+use acorn_core::sync::message::{IpType, SERVICE_IPS_MAX};
+use acorn_core::time::Instant;
+
+use super::Root;
+use super::draft::Draft;
+use super::pool::Slot;
+use super::row::{Resource, Row, ServiceIpRow, ServiceRow};
+use super::state::Service;
+use super::store::StoreError;
+
+/// The service IP of a service under one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressRequest {
+    /// The policy's name, as in `RR`.
+    pub ip_type: IpType,
+    /// The policy's IPv6 block.
+    pub block: PolicyBlock,
+    /// The IPv4 address, if it must be a certain one.
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address, if it must be a certain one.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// A service to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRequest {
+    /// Its name.
+    pub name: ServiceName,
+    /// One service IP per policy, 1 to [`SERVICE_IPS_MAX`].
+    pub addresses: Vec<AddressRequest>,
+}
+
+/// A service as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceInfo {
+    /// Its number.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: ServiceName,
+    /// Its service IPs by policy.
+    pub service_ips: Vec<(IpType, Dual)>,
+    /// Its instances in the order of their numbers.
+    pub instances: Vec<InstanceInfo>,
+}
+
+/// An instance as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceInfo {
+    /// Its number in the service.
+    pub number: u32,
+    /// Its instance IP.
+    pub instance_ip: Dual,
+    /// Its namespace IP.
+    pub namespace_ip: Dual,
+    /// The key of its node.
+    pub node: NodeKey,
+    /// The name of its node.
+    pub node_name: String,
+    /// Its node is heard from.
+    pub alive: bool,
+    /// Its node has said since its last start that it runs the instance.
+    pub attached: bool,
+}
+
+/// A node as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name, for people; several nodes can have the same.
+    pub name: String,
+    /// Its key.
+    pub key: NodeKey,
+    /// Its subnets.
+    pub subnet: WorkerSubnet,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// It is heard from.
+    pub alive: bool,
+    /// When it was last heard from, in seconds since 1970; up to an hour too early just after the root has started.
+    pub last_seen: u64,
+    /// How many instances run on it, its host's own not counted.
+    pub instances: usize,
+}
+
+/// Why a service was not created or removed. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is one of that name.
+    #[error("there is a service {0} already: remove it first, or choose another name")]
+    AlreadyExists(ServiceName),
+    /// There is none of that name.
+    #[error("there is no service {0}: `acorn service ls` lists those that there are")]
+    NotFound(ServiceName),
+    /// It has instances.
+    #[error("service {name} still has {count} instance(s), number {number} on node {node}: detach them first")]
+    InUse {
+        /// The service.
+        name: ServiceName,
+        /// How many instances it has.
+        count: usize,
+        /// The lowest number of them.
+        number: u32,
+        /// The name of the node that runs that one.
+        node: String,
+    },
+    /// The request names no policy, too many, or one twice; or the service has no name.
+    #[error("a service needs a name and 1 to {SERVICE_IPS_MAX} addresses, each under another policy")]
+    Malformed,
+    /// The address belongs to somebody.
+    #[error("the address {address} belongs to {by}: choose another, or leave it out to get the next free one")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Whose it is.
+        by: String,
+    },
+    /// The address was freed a moment ago.
+    #[error("the address {address} was freed a moment ago and may still be known to somebody: try again later, or choose another")]
+    AddressResting {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The address is not one that a service can have.
+    #[error("the address {address} can't be a service's: {reason}")]
+    OutsidePlan {
+        /// The address.
+        address: IpAddr,
+        /// The rule that it breaks.
+        reason: CustomAddressError,
+    },
+    /// All addresses are taken or resting.
+    #[error("all {limit} {family} addresses are taken or were freed a moment ago: remove something, or try again later")]
+    Exhausted {
+        /// The family that has run out.
+        family: Family,
+        /// How many there are.
+        limit: u32,
+    },
+    /// There are as many services as there can be.
+    #[error("there are {limit} services, and no more can be held: remove one first")]
+    Full {
+        /// How many there can be.
+        limit: usize,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+}
+
+impl Root {
+    /// Creates a service and gives it its addresses, all of them or none.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; nothing has changed then.
+    pub fn create_service(&mut self, now: Instant, request: ServiceRequest) -> Result<ServiceInfo, ServiceError> {
+        if request.name == ServiceName::EMPTY || !is_well_formed(&request.addresses) {
+            return Err(ServiceError::Malformed);
+        }
+        if self.state.names.contains_key(&request.name) {
+            return Err(ServiceError::AlreadyExists(request.name));
+        }
+        if self.state.names.len() >= self.limits.services {
+            return Err(ServiceError::Full { limit: self.limits.services });
+        }
+        let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
+        // What must be certain comes first, so that the rest is not given it.
+        for address in &request.addresses {
+            self.claim_custom(&mut draft, address)?;
+        }
+        let mut ips = Vec::new();
+        for AddressRequest { ip_type, block, v4, v6 } in request.addresses {
+            let limit = self.state.addresses.plan().last_service_v4();
+            let v4 = v4.or_else(|| draft.claim_v4());
+            let v4 = v4.ok_or(ServiceError::Exhausted { family: Family::V4, limit })?;
+            let v6 = v6.or_else(|| draft.claim_policy_v6(block));
+            let v6 = v6.ok_or(ServiceError::Exhausted { family: Family::V6, limit })?;
+            ips.push(ServiceIpRow { ip_type, block, address: Dual::new(v4, v6) });
+        }
+        let id = draft.new_service_id().ok_or(ServiceError::Full { limit: self.limits.services })?;
+        let row = ServiceRow { name: request.name.clone(), host: None, ips };
+        draft.put(Row::Service(id, row));
+        let edits = draft.into_edits();
+        self.commit(now, edits)?;
+        self.service(&request.name).ok_or(ServiceError::NotFound(request.name))
+    }
+
+    /// Removes a service that has no instances. Its addresses are free again when all clients know, after the quarantine; its
+    /// name is free at once.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; nothing has changed then.
+    pub fn remove_service(&mut self, now: Instant, name: &ServiceName) -> Result<(), ServiceError> {
+        let id = self.state.names.get(name).copied();
+        let (id, service) = id
+            .and_then(|id| Some((id, self.state.services.get(&id)?)))
+            .ok_or_else(|| ServiceError::NotFound(name.clone()))?;
+        if let Some((number, instance)) = service.instances.first_key_value() {
+            return Err(ServiceError::InUse {
+                name: name.clone(),
+                count: service.instances.len(),
+                number: *number,
+                node: self.node_name(instance.row.node),
+            });
+        }
+        let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
+        draft.remove_service(id, &service.row);
+        let edits = draft.into_edits();
+        Ok(self.commit(now, edits)?)
+    }
+
+    /// All services in the order of their names.
+    pub fn services(&self) -> Vec<ServiceInfo> {
+        let ids = self.state.names.values();
+        ids.filter_map(|id| Some(self.info(*id, self.state.services.get(id)?))).collect()
+    }
+
+    /// One service.
+    pub fn service(&self, name: &ServiceName) -> Option<ServiceInfo> {
+        let id = *self.state.names.get(name)?;
+        Some(self.info(id, self.state.services.get(&id)?))
+    }
+
+    /// All nodes in the order of their numbers.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        let nodes = self.state.nodes.iter();
+        nodes
+            .map(|(&id, node)| {
+                let host = self.state.hosts.get(&id);
+                NodeInfo {
+                    id,
+                    name: node.row.name.clone(),
+                    key: node.row.key,
+                    subnet: node.row.subnet,
+                    endpoint: node.row.endpoint,
+                    alive: node.alive,
+                    last_seen: node.heard.map_or(node.row.last_seen_unix, |heard| self.clock.unix(heard)),
+                    instances: node.instances.iter().filter(|instance| Some(&instance.service) != host).count(),
+                }
+            })
+            .collect()
+    }
+
+    fn info(&self, id: ServiceId, service: &Service) -> ServiceInfo {
+        let instances = service.instances.iter().filter_map(|(&number, instance)| {
+            let node = self.state.nodes.get(&instance.row.node)?;
+            Some(InstanceInfo {
+                number,
+                instance_ip: instance.row.instance_ip,
+                namespace_ip: instance.row.namespace_ip,
+                node: node.row.key,
+                node_name: node.row.name.clone(),
+                alive: node.alive,
+                attached: instance.row.epoch == node.row.epoch,
+            })
+        });
+        ServiceInfo {
+            id,
+            name: service.row.name.clone(),
+            service_ips: service.row.ips.iter().map(|ip| (ip.ip_type.clone(), ip.address)).collect(),
+            instances: instances.collect(),
+        }
+    }
+
+    /// Reserves the addresses that are asked for by themselves.
+    fn claim_custom(&self, draft: &mut Draft<'_>, request: &AddressRequest) -> Result<(), ServiceError> {
+        let plan = self.state.addresses.plan();
+        if let Some(v4) = request.v4 {
+            let checked = plan.check_custom_v4(v4);
+            checked.map_err(|reason| ServiceError::OutsidePlan { address: v4.into(), reason })?;
+            self.claim_address(draft, v4.into())?;
+        }
+        if let Some(v6) = request.v6 {
+            let checked = plan.check_custom_v6(request.block, v6);
+            checked.map_err(|reason| ServiceError::OutsidePlan { address: v6.into(), reason })?;
+            self.claim_address(draft, v6.into())?;
+        }
+        Ok(())
+    }
+
+    fn claim_address(&self, draft: &mut Draft<'_>, address: IpAddr) -> Result<(), ServiceError> {
+        let resource = Resource::Address(address);
+        if draft.is_free(resource) {
+            draft.claim(resource);
+            return Ok(());
+        }
+        match self.state.addresses.slot(resource) {
+            Some(Slot::Withdrawn | Slot::Quarantine(_)) => Err(ServiceError::AddressResting { address }),
+            Some(Slot::Taken) | None => Err(ServiceError::AddressTaken { address, by: self.owner(address) }),
+        }
+    }
+
+    /// Whose an address is, for people.
+    fn owner(&self, address: IpAddr) -> String {
+        let Some(subject) = self.state.addresses.owner(address) else {
+            return "another policy of the same request".to_owned();
+        };
+        let Some(service) = self.state.services.get(&subject.service) else { return "nobody".to_owned() };
+        match (service.row.host, subject.instance) {
+            (Some(node), _) => format!("the host of node {}", self.node_name(node)),
+            (None, None) => format!("service {}", service.row.name),
+            (None, Some(number)) => format!("instance {number} of service {}", service.row.name),
+        }
+    }
+
+    fn node_name(&self, id: NodeId) -> String {
+        self.state.nodes.get(&id).map_or_else(String::new, |node| node.row.name.clone())
+    }
+}
+
+fn is_well_formed(addresses: &[AddressRequest]) -> bool {
+    let is_distinct = addresses.iter().enumerate().all(|(place, one)| {
+        addresses[..place].iter().all(|other| one.ip_type != other.ip_type && one.block != other.block)
+    });
+    is_distinct && !addresses.is_empty() && addresses.len() <= SERVICE_IPS_MAX
+}
+

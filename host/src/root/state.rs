@@ -1,0 +1,426 @@
+//! The root's state in memory: the rows of the file with their indexes, and what is not worth storing (liveness, versions).
+//!
+//! It changes by [`State::apply`] only, one stored row at a time, and by liveness. So whatever is in memory is what a restart
+//! finds.
+//!
+//! Versions of tables are not stored; a ceiling above all of them is. After a start every table is of the ceiling's version, and
+//! clients from before get it whole. The ceiling is raised in large steps, inside of whatever operation first comes near it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use acorn_core::addr::AddressPlan;
+use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
+use acorn_core::sync::message::{Digest, Subject};
+use acorn_core::time::Instant;
+
+use super::addresses::Addresses;
+use super::clock::{Clock, millis};
+use super::keys::KeyEvent;
+use super::pool::{Rest, Slot};
+use super::row::{Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow};
+use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
+
+/// By how much the ceiling of versions is raised; also the most versions that a restart skips.
+const VERSION_STEP: u32 = 4_096;
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) row: ServiceRow,
+    pub(super) version: u32,
+    pub(super) header_version: u32,
+    pub(super) patchable_since: u32,
+    pub(super) instances: BTreeMap<u32, Instance>,
+    /// The versions in which numbers were withdrawn that are not in use now, and the same by version.
+    pub(super) removals: BTreeMap<u32, u32>,
+    removals_by_version: BTreeSet<(u32, u32)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Instance {
+    pub(super) row: InstanceRow,
+    /// The version in which something of it last changed.
+    pub(super) changed_at: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) row: NodeRow,
+    pub(super) alive: bool,
+    /// Its last `Hello` to this process.
+    pub(super) heard: Option<Instant>,
+    /// When it is forgotten if it stays silent.
+    pub(super) forget_at: Instant,
+    pub(super) instances: BTreeSet<InstanceId>,
+}
+
+/// A resource without an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Waits until all clients have acknowledged `version` of the service, at most until `until`.
+    Withdrawn { service: ServiceId, version: u32, until: Instant },
+    /// Free from `until` on.
+    Quarantine { until: Instant },
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) counters: Counters,
+    pub(super) services: BTreeMap<ServiceId, Service>,
+    pub(super) names: BTreeMap<ServiceName, ServiceId>,
+    /// The hidden services of the nodes' hosts.
+    pub(super) hosts: HashMap<NodeId, ServiceId>,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) node_keys: HashMap<NodeKey, NodeId>,
+    pub(super) join_keys: BTreeMap<NodeKey, JoinKeyRow>,
+    /// The join keys that admitted a node, by that node's key.
+    pub(super) used_join_keys: HashMap<NodeKey, BTreeSet<NodeKey>>,
+    pub(super) registered_keys: BTreeSet<NodeKey>,
+    pub(super) addresses: Addresses,
+    pub(super) releases: BTreeMap<Resource, Release>,
+    /// The withdrawn resources by service.
+    pub(super) withdrawn: BTreeMap<ServiceId, BTreeSet<Resource>>,
+    /// Which instance is where: by node and IPv4 namespace IP, which says the IPv6 one too.
+    pub(super) places: HashMap<(NodeId, Ipv4Addr), InstanceId>,
+    pub(super) instance_count: usize,
+    pub(super) changed: BTreeSet<ServiceId>,
+    pub(super) key_events: VecDeque<KeyEvent>,
+    /// The last versions of removed services that still have withdrawn addresses.
+    gone: BTreeMap<ServiceId, u32>,
+    /// No table is of a higher version.
+    highest_version: u32,
+    removals_max: usize,
+    retention: Duration,
+    quarantine: Duration,
+}
+
+impl State {
+    pub(super) fn new(plan: AddressPlan, settings: &RootSettings, limits: &Limits) -> Self {
+        Self {
+            counters: Counters::default(),
+            services: BTreeMap::new(),
+            names: BTreeMap::new(),
+            hosts: HashMap::new(),
+            nodes: BTreeMap::new(),
+            node_keys: HashMap::new(),
+            join_keys: BTreeMap::new(),
+            used_join_keys: HashMap::new(),
+            registered_keys: BTreeSet::new(),
+            addresses: Addresses::new(plan),
+            releases: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
+            places: HashMap::new(),
+            instance_count: 0,
+            changed: BTreeSet::new(),
+            key_events: VecDeque::new(),
+            gone: BTreeMap::new(),
+            highest_version: 0,
+            removals_max: limits.removals,
+            retention: settings.retention,
+            quarantine: settings.quarantine,
+        }
+    }
+
+    pub(super) fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.services.get(&id.service)?.instances.get(&id.number)
+    }
+
+    /// The instances on a node as its `Hello` counts them, the host's own included.
+    pub(super) fn digest(&self, node: NodeId) -> Digest {
+        let mut digest = Digest::default();
+        for id in self.nodes.get(&node).iter().flat_map(|node| &node.instances) {
+            digest.add_instance(*id);
+        }
+        digest
+    }
+
+    /// Whether `subject` exists.
+    pub(super) fn has(&self, subject: Subject) -> bool {
+        let Some(service) = self.services.get(&subject.service) else { return false };
+        subject.instance.is_none_or(|number| service.instances.contains_key(&number))
+    }
+
+    /// A ceiling that `edits` more changes stay below, when the present one is too low for them.
+    pub(super) fn next_ceiling(&self, edits: usize) -> Option<u32> {
+        let needed = self.highest_version.saturating_add(u32::try_from(edits).unwrap_or(u32::MAX));
+        (needed > self.counters.version_ceiling).then(|| needed.saturating_add(VERSION_STEP))
+    }
+
+    /// Takes in what has been stored. Each edit raises the version of a table by at most one.
+    pub(super) fn apply(&mut self, now: Instant, clock: &Clock, edit: Edit) {
+        match edit {
+            Edit::Put(Row::Counters(counters)) => self.counters = counters,
+            Edit::Put(Row::Node(id, row)) => self.put_node(now, clock, id, row),
+            Edit::Put(Row::Service(id, row)) => self.put_service(id, row),
+            Edit::Put(Row::Instance(id, row)) => self.put_instance(id, row),
+            Edit::Put(Row::Release(resource, row)) => self.put_release(now, clock, resource, row),
+            Edit::Put(Row::JoinKey(key, row)) => self.put_join_key(key, row),
+            Edit::Put(Row::RegisteredKey(key)) => {
+                if self.registered_keys.insert(key) && !self.node_keys.contains_key(&key) {
+                    self.key_events.push_back(KeyEvent::Add { key, endpoint: Endpoint::UNKNOWN, join: false });
+                }
+            }
+            Edit::Delete(RowKey::Node(id)) => self.delete_node(id),
+            Edit::Delete(RowKey::Service(id)) => self.delete_service(id),
+            Edit::Delete(RowKey::Instance(id)) => self.delete_instance(id),
+            Edit::Delete(RowKey::Release(resource)) => {
+                self.unindex_release(resource);
+                self.addresses.forget(resource);
+            }
+            Edit::Delete(RowKey::JoinKey(key)) => self.delete_join_key(key),
+            Edit::Delete(RowKey::Counters | RowKey::RegisteredKey(_)) => {}
+        }
+    }
+
+    /// Ends the taking in of a file: all tables are of the version that no table was above, and nothing has happened yet.
+    pub(super) fn begin(&mut self) {
+        let version = self.counters.version_ceiling.max(1);
+        self.highest_version = version;
+        for service in self.services.values_mut() {
+            service.version = version;
+            service.header_version = version;
+            service.patchable_since = version;
+            for instance in service.instances.values_mut() {
+                instance.changed_at = version;
+            }
+        }
+        for release in self.releases.values_mut() {
+            if let Release::Withdrawn { version: withdrawn, .. } = release {
+                *withdrawn = version;
+            }
+        }
+        self.key_events.clear();
+        // A withdrawal whose acknowledgement was not recorded must be reported again.
+        self.changed = self.withdrawn.keys().copied().collect();
+    }
+
+    /// A node is heard from.
+    pub(super) fn heard(&mut self, now: Instant, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.heard = Some(now);
+            node.forget_at = now.saturating_add(self.retention);
+        }
+        self.set_alive(id, true);
+    }
+
+    pub(super) fn set_alive(&mut self, id: NodeId, alive: bool) {
+        match self.nodes.get_mut(&id) {
+            Some(node) if node.alive != alive => node.alive = alive,
+            _ => return,
+        }
+        self.touch_node(id);
+    }
+
+    fn put_node(&mut self, now: Instant, clock: &Clock, id: NodeId, row: NodeRow) {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            let silent = clock.unix_ms(now).saturating_sub(row.last_seen_unix.saturating_mul(1_000));
+            let left = millis(self.retention.saturating_add(LAST_SEEN_STEP)).saturating_sub(silent);
+            self.node_keys.insert(row.key, id);
+            self.addresses.take_subnet(row.subnet);
+            self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
+            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+            let node = Node {
+                alive: row.confirmed,
+                row,
+                heard: None,
+                forget_at: now.saturating_add(Duration::from_millis(left)),
+                instances: BTreeSet::new(),
+            };
+            self.nodes.insert(id, node);
+            return;
+        };
+        let before = std::mem::replace(&mut node.row, row.clone());
+        if before.subnet != row.subnet {
+            self.addresses.take_subnet(row.subnet);
+            self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
+        }
+        if before.endpoint != row.endpoint {
+            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+        }
+        if before.endpoint != row.endpoint || before.epoch != row.epoch {
+            self.touch_node(id);
+        }
+    }
+
+    fn delete_node(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.remove(&id) else { return };
+        self.node_keys.remove(&node.row.key);
+        if !self.registered_keys.contains(&node.row.key) {
+            self.key_events.push_back(KeyEvent::Remove { key: node.row.key });
+        }
+    }
+
+    fn put_service(&mut self, id: ServiceId, row: ServiceRow) {
+        for ip in &row.ips {
+            for address in [ip.address.v4.into(), ip.address.v6.into()] {
+                self.addresses.take_address(address, Subject::whole(id));
+                self.unindex_release(Resource::Address(address));
+            }
+        }
+        match row.host {
+            Some(node) => {
+                self.hosts.insert(node, id);
+            }
+            None => {
+                self.names.insert(row.name.clone(), id);
+            }
+        }
+        let service = Service {
+            row,
+            version: 1,
+            header_version: 1,
+            patchable_since: 1,
+            instances: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            removals_by_version: BTreeSet::new(),
+        };
+        self.services.insert(id, service);
+        self.highest_version = self.highest_version.max(1);
+        self.changed.insert(id);
+    }
+
+    fn delete_service(&mut self, id: ServiceId) {
+        let Some(service) = self.services.remove(&id) else { return };
+        match service.row.host {
+            // It has no addresses of its own; those of its instance know their version.
+            Some(node) => {
+                self.hosts.remove(&node);
+            }
+            None => {
+                self.names.remove(&service.row.name);
+                self.gone.insert(id, service.version.saturating_add(1));
+            }
+        }
+        self.changed.insert(id);
+    }
+
+    fn put_instance(&mut self, id: InstanceId, row: InstanceRow) {
+        let Some(version) = self.touch(id.service) else { return };
+        let Some(service) = self.services.get_mut(&id.service) else { return };
+        if let Some(removed_at) = service.removals.remove(&id.number) {
+            service.removals_by_version.remove(&(removed_at, id.number));
+        }
+        match service.instances.insert(id.number, Instance { row, changed_at: version }) {
+            Some(before) => self.unplace(id, &before.row),
+            None => {
+                self.instance_count += 1;
+                for address in [row.instance_ip.v4.into(), row.instance_ip.v6.into()] {
+                    self.addresses.take_address(address, Subject::from(id));
+                    self.unindex_release(Resource::Address(address));
+                }
+            }
+        }
+        self.places.insert((row.node, row.namespace_ip.v4), id);
+        if let Some(node) = self.nodes.get_mut(&row.node) {
+            node.instances.insert(id);
+        }
+    }
+
+    fn delete_instance(&mut self, id: InstanceId) {
+        let Some(version) = self.touch(id.service) else { return };
+        let Some(service) = self.services.get_mut(&id.service) else { return };
+        let Some(instance) = service.instances.remove(&id.number) else { return };
+        service.removals.insert(id.number, version);
+        service.removals_by_version.insert((version, id.number));
+        while service.removals.len() > self.removals_max
+            && let Some((forgotten, number)) = service.removals_by_version.pop_first()
+        {
+            service.removals.remove(&number);
+            // Who has applied this version knows of the removal.
+            service.patchable_since = service.patchable_since.max(forgotten);
+        }
+        self.instance_count -= 1;
+        self.unplace(id, &instance.row);
+    }
+
+    fn unplace(&mut self, id: InstanceId, row: &InstanceRow) {
+        let place = (row.node, row.namespace_ip.v4);
+        if self.places.get(&place) == Some(&id) {
+            self.places.remove(&place);
+        }
+        if let Some(node) = self.nodes.get_mut(&row.node) {
+            node.instances.remove(&id);
+        }
+    }
+
+    fn put_release(&mut self, now: Instant, clock: &Clock, resource: Resource, row: ReleaseRow) {
+        self.unindex_release(resource);
+        let (release, slot) = match row {
+            ReleaseRow::Withdrawn { service, since_unix_ms } => {
+                self.withdrawn.entry(service).or_default().insert(resource);
+                let version = self.services.get(&service).map(|s| s.version).or_else(|| self.gone.get(&service).copied());
+                let until = since_unix_ms.saturating_add(millis(self.retention));
+                let release = Release::Withdrawn {
+                    service,
+                    version: version.unwrap_or(self.highest_version),
+                    until: clock.deadline(now, until, self.retention),
+                };
+                (release, Slot::Withdrawn)
+            }
+            ReleaseRow::Quarantine { until_unix_ms } => {
+                let until = clock.deadline(now, until_unix_ms, self.quarantine);
+                (Release::Quarantine { until }, Slot::Quarantine(Rest { until, until_unix_ms }))
+            }
+        };
+        self.addresses.release(resource, slot);
+        self.releases.insert(resource, release);
+    }
+
+    fn unindex_release(&mut self, resource: Resource) {
+        let Some(Release::Withdrawn { service, .. }) = self.releases.remove(&resource) else { return };
+        let Some(rest) = self.withdrawn.get_mut(&service) else { return };
+        rest.remove(&resource);
+        if rest.is_empty() {
+            self.withdrawn.remove(&service);
+            self.gone.remove(&service);
+        }
+    }
+
+    fn put_join_key(&mut self, key: NodeKey, row: JoinKeyRow) {
+        if let Some(node) = row.used_by {
+            self.used_join_keys.entry(node).or_default().insert(key);
+        }
+        if self.join_keys.insert(key, row).is_none() {
+            self.key_events.push_back(KeyEvent::Add { key, endpoint: Endpoint::UNKNOWN, join: true });
+        }
+    }
+
+    fn delete_join_key(&mut self, key: NodeKey) {
+        let Some(row) = self.join_keys.remove(&key) else { return };
+        self.key_events.push_back(KeyEvent::Remove { key });
+        if let Some(node) = row.used_by
+            && let Some(keys) = self.used_join_keys.get_mut(&node)
+        {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.used_join_keys.remove(&node);
+            }
+        }
+    }
+
+    /// Raises the version of a table.
+    fn touch(&mut self, id: ServiceId) -> Option<u32> {
+        let service = self.services.get_mut(&id)?;
+        service.version = service.version.saturating_add(1);
+        self.highest_version = self.highest_version.max(service.version);
+        self.changed.insert(id);
+        Some(service.version)
+    }
+
+    /// Raises the version of the tables that name a node.
+    fn touch_node(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let instances: Vec<InstanceId> = node.instances.iter().copied().collect();
+        for together in instances.chunk_by(|a, b| a.service == b.service) {
+            let Some(version) = together.first().and_then(|id| self.touch(id.service)) else { continue };
+            for id in together {
+                if let Some(service) = self.services.get_mut(&id.service)
+                    && let Some(instance) = service.instances.get_mut(&id.number)
+                {
+                    instance.changed_at = version;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The file itself: made whole, kept to one process, and left alone when it can't be used.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, TableDefinition};
+
+use super::super::{FILE_NAME, OpenError};
+use super::restart::Random;
+use super::*;
+
+fn open(path: &Path) -> Result<Root, OpenError> {
+    Root::open(path, AddressPlan::DEFAULT, SETTINGS, own(), Instant::ZERO, UNIX)
+}
+
+fn request(name: &str) -> ServiceRequest {
+    ServiceRequest { name: named(name), addresses: vec![round_robin(None, None)] }
+}
+
+/// A directory with a file that has a little of everything.
+fn furnished() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    let mut root = open(&path).unwrap();
+    root.register_node_key(Instant::ZERO, node_key(1)).unwrap();
+    let admission = root.hello(Instant::ZERO, sender(1), &hello(1)).unwrap();
+    for name in ["a", "b"] {
+        root.create_service(Instant::ZERO, request(name)).unwrap();
+        let namespace_ip = admission.subnet.namespace_ip(1).unwrap().dual();
+        root.attach(Instant::ZERO, admission.node, &Attach { request: 1, kind: new(name), namespace_ip }).unwrap();
+    }
+    (directory, path)
+}
+
+/// Opens it, expects a refusal, and expects the file to be as before.
+fn refusal(path: &Path) -> String {
+    let before = std::fs::read(path).unwrap();
+    let text = open(path).err().expect("it must be refused").to_string();
+    assert!(std::fs::read(path).unwrap() == before, "the file was touched");
+    assert!(text.contains(&path.display().to_string()), "{text}");
+    text
+}
+
+#[test]
+fn a_file_keeps_everything_and_belongs_to_one_process_at_a_time() {
+    let (directory, path) = furnished();
+    let root = open(&path).unwrap();
+    assert_eq!(root.services().len(), 2);
+    assert_eq!(root.service(&named("b")).unwrap().instances.len(), 1);
+    assert!(matches!(open(&path), Err(OpenError::InUse { .. })));
+    let names: Vec<_> = directory.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [FILE_NAME], "nothing else is left there");
+    drop(root);
+    assert_eq!(open(&path).unwrap().nodes().len(), 1);
+}
+
+#[test]
+fn a_start_that_died_while_it_made_the_file_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    std::fs::write(path.with_added_extension("new"), b"half a file").unwrap();
+    assert_eq!(open(&path).unwrap().services(), []);
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = open(&directory.path().join("missing").join(FILE_NAME)).err().unwrap();
+    assert!(matches!(error, OpenError::Io { .. }));
+}
+
+#[test]
+fn a_file_of_a_newer_format_is_refused_and_left_alone() {
+    let (_directory, path) = furnished();
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(TableDefinition::<&str, u32>::new("meta")).unwrap().insert("format", 2).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(refusal(&path).contains("has format 2, this version of acorn knows formats up to 1"));
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    for content in [&b""[..], b"x", &[0; 100_000], b"redb\x1a\x0a\xa9\x0d\x0a and nothing behind it"] {
+        std::fs::write(&path, content).unwrap();
+        assert!(refusal(&path).contains("is damaged"));
+    }
+    // A redb file, but of somebody else.
+    std::fs::remove_file(&path).unwrap();
+    drop(Database::create(&path).unwrap());
+    assert!(refusal(&path).contains("is damaged"));
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_means_the_same() {
+    let (_directory, path) = furnished();
+    let good = std::fs::read(&path).unwrap();
+    let services = open(&path).unwrap().services();
+    let mut random = Random(0x0dd_ba11);
+    let mut refused = 0;
+    for _ in 0..300 {
+        let mut bytes = good.clone();
+        let end = random.below(bytes.len() as u32) as usize;
+        match random.below(8) {
+            0 => bytes.truncate(end),
+            1 => bytes[end..].fill(0),
+            // Most pages are empty; harm where something is.
+            _ => {
+                let used: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
+                bytes[used[random.below(used.len() as u32) as usize]] ^= 1 << random.below(8);
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        match open(&path) {
+            Ok(root) => assert_eq!(root.services(), services),
+            Err(_) => {
+                refused += 1;
+                assert!(std::fs::read(&path).unwrap() == bytes, "the file was touched");
+            }
+        }
+    }
+    assert!(refused > 50, "the harm was seen: {refused}");
+}
+
+#[test]
+fn a_file_that_does_not_fit_the_plan_is_refused_and_left_alone() {
+    let (_directory, path) = furnished();
+    let before = std::fs::read(&path).unwrap();
+    let other = plan_of("10.31.0.0/16");
+    let error = Root::open(&path, other, SETTINGS, own(), Instant::ZERO, UNIX).err().unwrap();
+    assert!(error.to_string().contains("service a.test.a.test has the address 10.30.0.1"), "{error}");
+    assert!(std::fs::read(&path).unwrap() == before);
+    // A larger plan that holds all of it is fine.
+    let wider = PlanPools { worker_v4: "10.18.0.0-10.29.255.255".parse().unwrap(), ..PlanPools::DEFAULT };
+    let wider = AddressPlan::new(wider).unwrap();
+    assert!(Root::open(&path, wider, SETTINGS, own(), Instant::ZERO, UNIX).is_ok());
+}

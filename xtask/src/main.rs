@@ -1,0 +1,55 @@
+//! The project's commands. `cargo xtask --help` lists them.
+
+mod debian;
+mod demo;
+mod firmware;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole network at work: three nodes, a service with two instances and a client, in private namespaces
+    Demo {
+        /// Leave everything running at the end, and say how to look around and how to remove it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Checks everything that CI checks
+    Test {
+        /// Check only these groups (comma-separated)
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP")]
+        only: Vec<test::Group>,
+    },
+    /// Builds the core for a bare-metal target
+    Firmware,
+    /// The applications of the demo
+    #[command(hide = true)]
+    Traffic {
+        #[arg(trailing_var_arg = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { keep } => demo::run(keep),
+        Command::Test { only } => test::run(&only),
+        Command::Firmware => firmware::build().map(|()| ExitCode::SUCCESS),
+        Command::Traffic { arguments } => return acorn_tests::traffic::main(arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,240 @@
+//! Everything that CI checks, in order, quickest first; it ends at the first failure.
+
+mod tools;
+
+use crate::{debian, firmware, workspace};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Steps that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Formatting, clippy and documentation
+    Lint,
+    /// Tests of the core and the daemon's library
+    Unit,
+    /// Tests of the system from outside; these make network namespaces
+    Net,
+    /// The core on a bare-metal target
+    Firmware,
+    /// Licences, sources, advisories and unused dependencies
+    Dependencies,
+    /// The demo
+    Demo,
+}
+
+struct Step {
+    group: Group,
+    title: &'static str,
+    check: fn() -> Result<Outcome>,
+}
+
+enum Outcome {
+    Passed,
+    /// It could not be checked here, for a reason that is not the project's fault.
+    Skipped(String),
+}
+
+const STEPS: [Step; 9] = [
+    Step {
+        group: Group::Lint,
+        title: "formatting",
+        check: formatting,
+    },
+    Step {
+        group: Group::Lint,
+        title: "clippy",
+        check: clippy,
+    },
+    Step {
+        group: Group::Lint,
+        title: "documentation",
+        check: documentation,
+    },
+    Step {
+        group: Group::Unit,
+        title: "tests of the parts",
+        check: unit_tests,
+    },
+    Step {
+        group: Group::Net,
+        title: "tests of the system",
+        check: system_tests,
+    },
+    Step {
+        group: Group::Firmware,
+        title: "firmware",
+        check: firmware_build,
+    },
+    Step {
+        group: Group::Dependencies,
+        title: "licences, sources and unused dependencies",
+        check: dependencies,
+    },
+    Step {
+        group: Group::Dependencies,
+        title: "advisories",
+        check: advisories,
+    },
+    Step {
+        group: Group::Demo,
+        title: "demo",
+        check: demo,
+    },
+];
+
+/// Checks the steps of these groups, or all of them when there are none.
+///
+/// # Errors
+/// Never: a failed step is reported, and makes the exit status 1.
+pub fn run(only: &[Group]) -> Result<ExitCode> {
+    let mut report: Vec<(&str, Duration, &str)> = Vec::new();
+    let mut failed = 0;
+    for step in STEPS
+        .iter()
+        .filter(|step| only.is_empty() || only.contains(&step.group))
+    {
+        println!("\n== {} ==", step.title);
+        let started = Instant::now();
+        let verdict = match (step.check)() {
+            Ok(Outcome::Passed) => "passed",
+            Ok(Outcome::Skipped(reason)) => {
+                println!("skipped: {reason}");
+                "skipped"
+            }
+            Err(error) => {
+                println!("\nFAILED: {}: {error:#}", step.title);
+                failed += 1;
+                "failed"
+            }
+        };
+        report.push((step.title, started.elapsed(), verdict));
+        if failed > 0 {
+            break;
+        }
+    }
+    println!();
+    for (title, elapsed, verdict) in &report {
+        println!("{verdict:>8} {:>7.1} s  {title}", elapsed.as_secs_f64());
+    }
+    let passed = report
+        .iter()
+        .filter(|(_, _, verdict)| *verdict == "passed")
+        .count();
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn formatting() -> Result<Outcome> {
+    cargo(&["fmt", "--all", "--check"]).context("run `cargo fmt`")
+}
+
+fn clippy() -> Result<Outcome> {
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ])
+}
+
+fn documentation() -> Result<Outcome> {
+    let mut doc = workspace::cargo();
+    doc.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--locked",
+        "--quiet",
+    ]);
+    passed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+fn unit_tests() -> Result<Outcome> {
+    debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
+    cargo(&[
+        "test",
+        "--workspace",
+        "--exclude",
+        "acorn-tests",
+        "--locked",
+        "--quiet",
+    ])
+}
+
+fn system_tests() -> Result<Outcome> {
+    debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
+    // The system tests run this binary, which cargo does not build for another package's tests.
+    cargo(&["build", "--package", "acorn", "--locked", "--quiet"])?;
+    let binary = workspace::target().join("debug/acorn");
+    let mut test = workspace::cargo();
+    test.args(["test", "--package", "acorn-tests", "--locked", "--quiet"]);
+    passed(test.env("ACORN_BIN", binary))
+}
+
+fn firmware_build() -> Result<Outcome> {
+    firmware::build().map(|()| Outcome::Passed)
+}
+
+fn dependencies() -> Result<Outcome> {
+    let mut deny = workspace::command(tools::DENY.path()?);
+    workspace::run(deny.args([
+        "--log-level",
+        "warn",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
+    .context("deny.toml says what is allowed")?;
+    let mut machete = workspace::command(tools::MACHETE.path()?);
+    passed(machete.arg(workspace::root())).context("remove the unused dependencies from Cargo.toml")
+}
+
+fn advisories() -> Result<Outcome> {
+    let mut deny = workspace::command(tools::DENY.path()?);
+    deny.args(["--log-level", "warn", "check", "advisories"]);
+    let output = deny.output().context("cargo-deny can't be started")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(Outcome::Passed);
+    }
+    if text.contains("failed to fetch advisory database") {
+        return Ok(Outcome::Skipped(
+            "the RustSec advisory database can't be reached from here".into(),
+        ));
+    }
+    bail!("a dependency has a known defect:\n{text}")
+}
+
+fn demo() -> Result<Outcome> {
+    // Through cargo, because a step before may have built this program anew.
+    cargo(&[
+        "run",
+        "--package",
+        "xtask",
+        "--locked",
+        "--quiet",
+        "--",
+        "demo",
+    ])
+}
+
+fn cargo(arguments: &[&str]) -> Result<Outcome> {
+    passed(workspace::cargo().args(arguments))
+}
+
+fn passed(command: &mut Command) -> Result<Outcome> {
+    workspace::run(command).map(|()| Outcome::Passed)
+}
