@@ -84,17 +84,23 @@ fn parse_v6(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     let ip = Ipv6Packet::new_unchecked(fixed);
     let total_len = 40_u32.saturating_add(u32::from(ip.payload_len()));
     let packet = buf.get(..total_len as usize).ok_or(Malformed::Truncated)?;
-    let chain = Chain::walk(next_header, packet.get(40..).ok_or(Malformed::Truncated)?)?;
-    let protocol = Protocol::from_number(chain.next_header, Family::V6);
+    let payload = packet.get(40..).ok_or(Malformed::Truncated)?;
+    let (number, payload, fragment) = if is_extension(next_header) {
+        let chain = Chain::walk(next_header, payload)?;
+        (chain.next_header, chain.payload, chain.fragment)
+    } else {
+        (next_header, payload, Fragment::WHOLE)
+    };
+    let protocol = Protocol::from_number(number, Family::V6);
     check_offload(View {
         src: IpAddr::V6(ip.src_addr()),
         dst: IpAddr::V6(ip.dst_addr()),
-        transport: parse_transport(protocol, chain.payload, chain.fragment)?,
+        transport: parse_transport(protocol, payload, fragment)?,
         protocol,
-        fragment: chain.fragment,
+        fragment,
         dont_fragment: true,
         // Both lengths are below 2¹⁷, and the walk is bounded to 8 × 2,048 bytes.
-        transport_offset: packet.len().saturating_sub(chain.payload.len()) as u16,
+        transport_offset: packet.len().saturating_sub(payload.len()) as u16,
         total_len,
         offload,
     })
@@ -106,6 +112,10 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 
+const fn is_extension(next_header: u8) -> bool {
+    matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+}
+
 /// A place in the chain of IPv6 extension headers: the number of what comes next, and the bytes from there on.
 struct Chain<'a> {
     next_header: u8,
@@ -114,50 +124,32 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// Walks to the transport header, or to the end of the fragment header of a fragment behind the first.
-    #[inline]
-    fn walk(next_header: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let chain = Self {
-            next_header,
+    /// Walks to the transport header, or to the end of the fragment header of a fragment behind the first. Not inlined, because
+    /// hardly a packet has extension headers.
+    #[inline(never)]
+    fn walk(first: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut chain = Self {
+            next_header: first,
             payload,
             fragment: Fragment::WHOLE,
         };
-        if chain.is_at_end() {
-            return Ok(chain);
-        }
-        chain.walk_on()
-    }
-
-    /// Apart from [`walk`](Self::walk), because hardly a packet has extension headers.
-    #[inline(never)]
-    fn walk_on(mut self) -> Result<Self, Malformed> {
         let mut fragmented = false;
         for position in 0..MAX_EXTENSION_HEADERS {
-            match self.next_header {
+            match chain.next_header {
                 // Hop-by-hop options come first or not at all (§4.1).
                 HOP_BY_HOP if position > 0 => return Err(Malformed::ExtensionHeaders),
                 FRAGMENT if fragmented => return Err(Malformed::ExtensionHeaders),
                 FRAGMENT => {
                     fragmented = true;
-                    self.step_fragment()?;
-                    if !self.fragment.is_first() {
-                        return Ok(self);
-                    }
+                    chain.step_fragment()?;
                 }
-                _ => self.step()?,
+                _ => chain.step()?,
             }
-            if self.is_at_end() {
-                return Ok(self);
+            if !is_extension(chain.next_header) || !chain.fragment.is_first() {
+                return Ok(chain);
             }
         }
         Err(Malformed::ExtensionHeaders)
-    }
-
-    const fn is_at_end(&self) -> bool {
-        !matches!(
-            self.next_header,
-            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION
-        )
     }
 
     /// Steps over a header with a length: hop-by-hop options, destination options, routing.
@@ -234,7 +226,7 @@ fn parse_transport(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_tcp(payload: &[u8]) -> Result<Transport, Malformed> {
     let fixed = transport_header::<20>(payload)?;
     let [.., flags, _, _, _, _, _, _] = *fixed;
@@ -286,7 +278,7 @@ fn parse_icmp(payload: &[u8], family: Family) -> Result<Transport, Malformed> {
     }))
 }
 
-#[inline]
+#[inline(always)]
 fn transport_header<const LEN: usize>(payload: &[u8]) -> Result<&[u8; LEN], Malformed> {
     payload
         .first_chunk::<LEN>()

@@ -259,7 +259,7 @@ fn check(table: &Small, model: &Model) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn it_holds_what_a_map_holds_and_takes_turns_by_number(
         ops in prop::collection::vec(op(), 1..60),

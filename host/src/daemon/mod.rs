@@ -48,7 +48,7 @@ use crate::api::{server, socket::ControlSocket};
 use crate::config::{Config, Role};
 use crate::identity::{HandshakeClock, Identity, JoinToken};
 use crate::net::tun::Tun;
-use crate::net::{AttachmentPrefix, Host, IfName, InterfaceMtu, ServiceNets};
+use crate::net::{Host, InterfaceMtu, ServiceNets};
 use crate::root::{Root, RootSettings};
 use crate::tunnel::Tunnels;
 
@@ -160,7 +160,7 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
             _ = stopped.wait_for(|stop| *stop) => {}
         }
     };
-    server::serve(&socket, server::router(Arc::new(control)), until).await.context("the control API failed")?;
+    server::serve(&socket, Arc::new(control), until).await.context("the control API failed")?;
     handle.tell(Command::Stop);
     match tokio::task::spawn_blocking(move || packets.join()).await? {
         Ok(result) => result,
@@ -265,9 +265,9 @@ async fn open_node(
         tunnels.set_join(token.join(), entropy()?, Instant::now());
     }
 
-    let prefix = AttachmentPrefix::new(config.node.veth_prefix.as_str())?;
+    let prefix = config.node.veth_prefix.clone();
     let mtu = InterfaceMtu::new(config.overlay_mtu())?;
-    let tun_name = IfName::new(config.node.tun.as_str())?;
+    let tun_name = config.node.tun.clone();
     let tun = Tun::open(&host, &tun_name, mtu).await?;
     let engine = ENGINE.take();
     let own_endpoint = config.daemon.advertise;
@@ -277,7 +277,7 @@ async fn open_node(
         joining: token.is_some(),
         epoch: nonzero_epoch()?,
         endpoint: Endpoint::from(own_endpoint),
-        subnet: config.node.subnet.map(|subnet| subnet.network().ip()),
+        subnet: config.node.subnet.map(|subnet| subnet.base()),
         lease_ms: 0,
         capacities: Capacities { services: 4096, instances: 65_536, nodes: 4096 },
     };

@@ -56,6 +56,7 @@ impl Root {
         }
         let edits = draft.into_edits();
         self.commit_request(now, edits)?;
+        self.state.said(now, instance);
         Ok(Attached { request: attach.request, instance, instance_ip })
     }
 
@@ -73,12 +74,18 @@ impl Root {
         self.commit_request(now, edits)
     }
 
+    /// Withdraws what a node has not said again since its epoch began; and when the two have disagreed in the epoch on what runs
+    /// there, what it has not said again since then.
     pub(super) fn settle_node(&mut self, now: Instant, id: NodeId, epoch: u32) -> Result<(), Refusal> {
         // A later epoch settles by itself.
         let Some(node) = self.state.nodes.get(&id).filter(|node| node.row.epoch == epoch) else { return Ok(()) };
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         for instance in &node.instances {
-            if self.state.instance(*instance).is_some_and(|instance| instance.row.epoch != epoch) {
+            let is_stale = self.state.instance(*instance).is_some_and(|instance| {
+                let unsaid = node.disagrees_since.is_some_and(|since| instance.said < Some(since));
+                instance.row.epoch != epoch || unsaid
+            });
+            if is_stale {
                 draft.withdraw(*instance);
             }
         }

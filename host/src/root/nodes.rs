@@ -84,7 +84,7 @@ impl Root {
         let edits = draft.into_edits();
         self.commit_request(now, edits)?;
         self.make_room_for_version();
-        self.state.heard(now, id);
+        self.state.heard(now, id, hello.instances);
         self.unheard.remove(&id);
         self.admission(id, hello)
     }

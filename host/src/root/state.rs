@@ -42,6 +42,8 @@ pub(super) struct Instance {
     pub(super) row: InstanceRow,
     /// The version in which something of it last changed.
     pub(super) changed_at: u32,
+    /// When its node last said to this process that it runs it.
+    pub(super) said: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(super) struct Node {
     pub(super) alive: bool,
     /// Its last `Hello` to this process.
     pub(super) heard: Option<Instant>,
+    /// Since when its `Hello`s count other instances on it than we do.
+    pub(super) disagrees_since: Option<Instant>,
     /// When it is forgotten if it stays silent.
     pub(super) forget_at: Instant,
     pub(super) instances: BTreeSet<InstanceId>,
@@ -195,13 +199,24 @@ impl State {
         self.changed = self.withdrawn.keys().copied().collect();
     }
 
-    /// A node is heard from.
-    pub(super) fn heard(&mut self, now: Instant, id: NodeId) {
+    /// A node is heard from, and has said which instances run on it.
+    pub(super) fn heard(&mut self, now: Instant, id: NodeId, instances: Digest) {
+        let disagrees = self.digest(id) != instances;
         if let Some(node) = self.nodes.get_mut(&id) {
             node.heard = Some(now);
             node.forget_at = now.saturating_add(self.retention);
+            node.disagrees_since = disagrees.then(|| node.disagrees_since.unwrap_or(now));
         }
         self.set_alive(id, true);
+    }
+
+    /// A node has said that it runs an instance.
+    pub(super) fn said(&mut self, now: Instant, id: InstanceId) {
+        if let Some(service) = self.services.get_mut(&id.service)
+            && let Some(instance) = service.instances.get_mut(&id.number)
+        {
+            instance.said = Some(now);
+        }
     }
 
     pub(super) fn set_alive(&mut self, id: NodeId, alive: bool) {
@@ -224,6 +239,7 @@ impl State {
                 alive: row.confirmed,
                 row,
                 heard: None,
+                disagrees_since: None,
                 forget_at: now.saturating_add(Duration::from_millis(left)),
                 instances: BTreeSet::new(),
             };
@@ -301,7 +317,7 @@ impl State {
         if let Some(removed_at) = service.removals.remove(&id.number) {
             service.removals_by_version.remove(&(removed_at, id.number));
         }
-        match service.instances.insert(id.number, Instance { row, changed_at: version }) {
+        match service.instances.insert(id.number, Instance { row, changed_at: version, said: None }) {
             Some(before) => self.unplace(id, &before.row),
             None => {
                 self.instance_count += 1;

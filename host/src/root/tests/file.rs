@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, TableDefinition};
 
+use super::super::store::{Fault, read_image};
 use super::super::{FILE_NAME, OpenError};
 use super::restart::Random;
 use super::*;
+
+/// The length of redb's own header, with its two commit slots.
+const HEADER: usize = 320;
 
 fn open(path: &Path) -> Result<Root, OpenError> {
     Root::open(path, AddressPlan::DEFAULT, SETTINGS, own(), Instant::ZERO, UNIX)
@@ -94,31 +98,38 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_file_is_refused_or_means_the_same() {
+fn a_damaged_file_is_refused_and_left_alone() {
     let (_directory, path) = furnished();
     let good = std::fs::read(&path).unwrap();
-    let services = open(&path).unwrap().services();
-    let mut random = Random(0x0dd_ba11);
-    let mut refused = 0;
-    for _ in 0..300 {
+    let name = good.windows(4).position(|window| window == b"test").unwrap();
+    for harm in [&mut |bytes: &mut Vec<u8>| bytes[name] ^= 1, &mut |bytes: &mut Vec<u8>| bytes.truncate(name)]
+        as [&mut dyn FnMut(&mut Vec<u8>); 2]
+    {
         let mut bytes = good.clone();
-        let end = random.below(bytes.len() as u32) as usize;
-        match random.below(8) {
-            0 => bytes.truncate(end),
-            1 => bytes[end..].fill(0),
-            // Most pages are empty; harm where something is.
-            _ => {
-                let used: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
-                bytes[used[random.below(used.len() as u32) as usize]] ^= 1 << random.below(8);
-            }
-        }
+        harm(&mut bytes);
         std::fs::write(&path, &bytes).unwrap();
-        match open(&path) {
-            Ok(root) => assert_eq!(root.services(), services),
-            Err(_) => {
-                refused += 1;
-                assert!(std::fs::read(&path).unwrap() == bytes, "the file was touched");
-            }
+        assert!(refusal(&path).contains("is damaged"));
+    }
+    std::fs::write(&path, &good).unwrap();
+    assert!(open(&path).is_ok());
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_noticed_or_changes_nothing() {
+    let (_directory, path) = furnished();
+    let good = std::fs::read(&path).unwrap();
+    let rows = read_image(&good).unwrap();
+    let mut random = Random(0x0dd_ba11);
+    let used: Vec<_> = (0..good.len()).filter(|&at| good[at] != 0).collect();
+    let anywhere = (0..400).map(|_| used[random.below(used.len() as u32) as usize]);
+    let mut refused = 0;
+    for at in (0..HEADER).chain(anywhere).collect::<Vec<_>>() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << random.below(8);
+        match read_image(&bytes) {
+            Ok(found) => assert_eq!(found, rows, "byte {at}"),
+            Err(Fault::Damaged(_)) => refused += 1,
+            Err(other) => panic!("byte {at}: {other:?}"),
         }
     }
     assert!(refused > 50, "the harm was seen: {refused}");

@@ -131,6 +131,31 @@ fn a_restarted_node_settles_what_it_does_not_say_again() {
 }
 
 #[test]
+fn a_node_that_disagrees_with_a_restarted_root_settles_what_it_does_not_say_again() {
+    let mut rig = Rig::new();
+    let node = rig.node(1);
+    rig.create("s").unwrap();
+    let kept = rig.attach(node, new("s"), 1).unwrap().instance;
+    let lost = rig.attach(node, new("s"), 2).unwrap().instance;
+    let numbers = |rig: &Rig| rig.root.service(&named("s")).unwrap().instances.iter().map(|i| i.number).collect::<Vec<_>>();
+    let runs = |instances: &[InstanceId]| {
+        let mut digest = Digest::default();
+        instances.iter().for_each(|instance| digest.add_instance(*instance));
+        Hello { instances: digest, ..hello(1) }
+    };
+    rig.restart();
+    assert!(!rig.hello(1, &runs(&[kept, lost])).unwrap().reattach);
+    rig.root.settle(rig.now, node, 1);
+    assert_eq!(numbers(&rig), [0, 1], "they agree: nothing has to be said again");
+    rig.restart();
+    assert!(rig.hello(1, &runs(&[kept])).unwrap().reattach);
+    rig.pass(5);
+    rig.attach(node, AttachKind::Resume(kept), 1).unwrap();
+    rig.root.settle(rig.now, node, 1);
+    assert_eq!(numbers(&rig), [0]);
+}
+
+#[test]
 fn freed_addresses_rest_after_everybody_knows_and_return_oldest_first() {
     let mut rig = Rig::with(plan_of("10.30.0.0/29"), Limits::default());
     let node = rig.node(1);

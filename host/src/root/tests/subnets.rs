@@ -16,10 +16,12 @@ fn every_subnet_is_given_once_then_they_are_exhausted() {
         key[..4].copy_from_slice(&number.to_be_bytes());
         NodeKey(key)
     };
+    let join_keys: Vec<_> = (0..1_025).map(join).collect();
+    rig.root.create_join_keys(rig.now, &join_keys, UNIX + 60).unwrap();
     for number in 0..1_025 {
-        rig.root.register_node_key(rig.now, join(number)).unwrap();
         let from = Sender { key: join(number), observed: endpoint(1) };
-        let admission = rig.root.hello(rig.now, from, &hello(1));
+        let joining = Some(join(10_000 + number));
+        let admission = rig.root.hello(rig.now, from, &Hello { joining, ..hello(1) });
         if number == 1_024 {
             assert_eq!(admission, Err(Refusal::SubnetsExhausted));
             break;

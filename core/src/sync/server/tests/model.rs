@@ -322,6 +322,7 @@ impl Directory for Model {
     }
 
     fn acknowledged(&mut self, _: Instant, service: ServiceId, version: u32) {
+        if service.0==4 {println!("acknowledged {service:?} {version}");}
         let known = self.acknowledged.entry(service).or_default();
         *known = version.max(*known);
     }

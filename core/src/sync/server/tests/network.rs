@@ -443,11 +443,13 @@ impl World {
             if to_server {
                 poll = true;
                 let from = Sender { key: self.clients[client].key(), observed: Endpoint::UNKNOWN };
+                if client==0 { println!("{:?} got {:?}", self.now, Message::decode(&payload)); }
                 let answer = self.server.handle(self.now, from, &payload, &mut self.model, &mut out);
                 if let Some(length) = answer.unwrap() {
                     self.send(client, false, &out[..length]);
                 }
             } else {
+                if client==0 { println!("{:?} client got {:?}", self.now, Message::decode(&payload)); }
                 self.clients[client].handle(self.now, Message::decode(&payload).unwrap());
                 self.check_releases();
             }
