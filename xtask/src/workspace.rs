@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The workspace's directory.
-pub fn root() -> &'static Path {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own)
+pub fn root() -> PathBuf {
+    // `cargo run` says where it found this package. The path at compile time is another one when checkouts share a
+    // target directory.
+    let own =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&own).join("..")
 }
 
 /// The directory of build output: cargo's, and below it everything else that the commands make.

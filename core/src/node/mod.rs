@@ -19,7 +19,7 @@ use crate::router::{Attachment, Router, Verdict};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::Client;
-use crate::sync::client::{Answer, Outcome, Profile, RequestId};
+use crate::sync::client::{Answer, Outcome, Profile, RequestId, Wanted};
 use crate::sync::message::{
     AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage,
 };
@@ -405,6 +405,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
     }
 
+    /// Somebody wants a tunnel under a key that is not in the table: the manager is asked whose it is. When it is a node's, it
+    /// comes as [`PeerNews::Known`].
+    pub fn unknown_key(&mut self, now: Instant, key: NodeKey) {
+        self.client.resolve_node(now, key);
+    }
+
     /// Sets the subnets before the manager has said them: what it said last time.
     pub fn set_subnet(&mut self, subnet: WorkerSubnet) {
         self.router.set_subnet(subnet);
@@ -599,7 +605,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     fn release_answered(&mut self) {
-        while let Some((address, answer)) = self.client.poll_answer() {
+        while let Some((wanted, answer)) = self.client.poll_answer() {
+            let Wanted::Address(address) = wanted else {
+                continue;
+            };
             let state = match answer {
                 Answer::Known => State::Go,
                 answer => State::Failed(reason_of(answer)),

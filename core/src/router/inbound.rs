@@ -56,7 +56,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// The key of a packet for an instance that is attached here. A destination that is the instance's own instance IP counts
     /// as its namespace IP.
     fn ingress_key(&self, view: &View) -> Result<(FlowKey, RowRef), DropReason> {
-        if !is_unicast(view.src()) {
+        if !is_unicast(view.src()) || !is_unicast(view.dst()) {
             return Err(DropReason::NotUnicast);
         }
         let attachment = self

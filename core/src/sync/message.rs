@@ -125,7 +125,7 @@ pub struct Hello {
     pub lease_ms: u32,
     /// What it can hold.
     pub capacities: Capacities,
-    /// The streams that it has open.
+    /// The streams that it has open or is opening, the server's introductions included.
     pub streams: Digest,
     /// The instances that run on it.
     pub instances: Digest,
@@ -172,12 +172,15 @@ pub enum ResolveKey {
     Name(ServiceName),
     /// A subject that is already known by number.
     Subject(Subject),
+    /// Who has this key: answered with the table of one instance on that node.
+    Node(NodeKey),
 }
 
 /// A node asks for a table and for its changes from then on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resolve {
-    /// The number of the stream, chosen by the node, below [`SERVER_STREAMS`].
+    /// The number of the stream, chosen by the node, below [`SERVER_STREAMS`]. Each is later than the one before, modulo
+    /// [`SERVER_STREAMS`]; of two for one subject the later counts, whichever comes first.
     pub stream: u32,
     /// What it asks for.
     pub key: ResolveKey,

@@ -77,7 +77,9 @@ impl Root {
         let edits = draft.into_edits();
         match self.commit(now, edits) {
             Ok(()) => self.acknowledged.clear(),
-            Err(error) => tracing::error!(%error, "the quarantine of freed addresses could not begin"),
+            Err(error) => {
+                tracing::error!(%error, "the quarantine of freed addresses could not begin")
+            }
         }
     }
 
@@ -86,7 +88,9 @@ impl Root {
         let silent = now.saturating_duration_since(self.opened);
         let ended = self.unheard.iter().copied().filter(|id| {
             let node = self.state.nodes.get(id);
-            node.is_some_and(|node| node.alive && silent >= Duration::from_millis(node.row.lease_ms.into()))
+            node.is_some_and(|node| {
+                node.alive && silent >= Duration::from_millis(node.row.lease_ms.into())
+            })
         });
         for id in ended.collect::<Vec<NodeId>>() {
             self.mark_alive(id, false);
@@ -100,7 +104,9 @@ fn is_withdrawn_by(release: Option<&Release>, known: u32) -> bool {
 
 /// Everything of a node goes; a registration of its key stays.
 fn draft_forgetting(draft: &mut Draft<'_>, id: NodeId) {
-    let Some(node) = draft.state().nodes.get(&id) else { return };
+    let Some(node) = draft.state().nodes.get(&id) else {
+        return;
+    };
     for instance in &node.instances {
         draft.withdraw(*instance);
     }

@@ -50,6 +50,9 @@ impl Default for RootSettings {
     }
 }
 
+/// By how much the ceiling of versions is raised; also the most versions that a restart skips.
+const VERSION_STEP: u32 = 4_096;
+
 /// The limits as values, so that a test can set low ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -59,6 +62,7 @@ pub(super) struct Limits {
     pub(super) join_keys: usize,
     pub(super) registered_keys: usize,
     pub(super) removals: usize,
+    pub(super) version_step: u32,
 }
 
 impl Default for Limits {
@@ -70,6 +74,7 @@ impl Default for Limits {
             join_keys: JOIN_KEYS_MAX,
             registered_keys: REGISTERED_KEYS_MAX,
             removals: REMOVALS_MAX,
+            version_step: VERSION_STEP,
         }
     }
 }

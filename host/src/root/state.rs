@@ -19,11 +19,10 @@ use super::addresses::Addresses;
 use super::clock::{Clock, millis};
 use super::keys::KeyEvent;
 use super::pool::{Rest, Slot};
-use super::row::{Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow};
+use super::row::{
+    Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow,
+};
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
-
-/// By how much the ceiling of versions is raised; also the most versions that a restart skips.
-const VERSION_STEP: u32 = 4_096;
 
 #[derive(Debug)]
 pub(super) struct Service {
@@ -63,7 +62,11 @@ pub(super) struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
     /// Waits until all clients have acknowledged `version` of the service, at most until `until`.
-    Withdrawn { service: ServiceId, version: u32, until: Instant },
+    Withdrawn {
+        service: ServiceId,
+        version: u32,
+        until: Instant,
+    },
     /// Free from `until` on.
     Quarantine { until: Instant },
 }
@@ -95,6 +98,7 @@ pub(super) struct State {
     /// No table is of a higher version.
     highest_version: u32,
     removals_max: usize,
+    version_step: u32,
     retention: Duration,
     quarantine: Duration,
 }
@@ -121,6 +125,7 @@ impl State {
             gone: BTreeMap::new(),
             highest_version: 0,
             removals_max: limits.removals,
+            version_step: limits.version_step,
             retention: settings.retention,
             quarantine: settings.quarantine,
         }
@@ -133,7 +138,12 @@ impl State {
     /// The instances on a node as its `Hello` counts them, the host's own included.
     pub(super) fn digest(&self, node: NodeId) -> Digest {
         let mut digest = Digest::default();
-        for id in self.nodes.get(&node).iter().flat_map(|node| &node.instances) {
+        for id in self
+            .nodes
+            .get(&node)
+            .iter()
+            .flat_map(|node| &node.instances)
+        {
             digest.add_instance(*id);
         }
         digest
@@ -141,14 +151,33 @@ impl State {
 
     /// Whether `subject` exists.
     pub(super) fn has(&self, subject: Subject) -> bool {
-        let Some(service) = self.services.get(&subject.service) else { return false };
-        subject.instance.is_none_or(|number| service.instances.contains_key(&number))
+        let Some(service) = self.services.get(&subject.service) else {
+            return false;
+        };
+        subject
+            .instance
+            .is_none_or(|number| service.instances.contains_key(&number))
+    }
+
+    /// An instance on the node with this key, through whose table the node can be followed: its host's own, or else the first.
+    pub(super) fn any_instance_of(&self, key: &NodeKey) -> Option<Subject> {
+        let id = self.node_keys.get(key)?;
+        let instances = &self.nodes.get(id)?.instances;
+        let host = self.hosts.get(id);
+        let own = instances
+            .iter()
+            .find(|instance| Some(&instance.service) == host);
+        own.or_else(|| instances.first())
+            .copied()
+            .map(Subject::from)
     }
 
     /// A ceiling that `edits` more changes stay below, when the present one is too low for them.
     pub(super) fn next_ceiling(&self, edits: usize) -> Option<u32> {
-        let needed = self.highest_version.saturating_add(u32::try_from(edits).unwrap_or(u32::MAX));
-        (needed > self.counters.version_ceiling).then(|| needed.saturating_add(VERSION_STEP))
+        let needed = self
+            .highest_version
+            .saturating_add(u32::try_from(edits).unwrap_or(u32::MAX));
+        (needed > self.counters.version_ceiling).then(|| needed.saturating_add(self.version_step))
     }
 
     /// Takes in what has been stored. Each edit raises the version of a table by at most one.
@@ -162,7 +191,11 @@ impl State {
             Edit::Put(Row::JoinKey(key, row)) => self.put_join_key(key, row),
             Edit::Put(Row::RegisteredKey(key)) => {
                 if self.registered_keys.insert(key) && !self.node_keys.contains_key(&key) {
-                    self.key_events.push_back(KeyEvent::Add { key, endpoint: Endpoint::UNKNOWN, join: false });
+                    self.key_events.push_back(KeyEvent::Add {
+                        key,
+                        endpoint: Endpoint::UNKNOWN,
+                        join: false,
+                    });
                 }
             }
             Edit::Delete(RowKey::Node(id)) => self.delete_node(id),
@@ -190,7 +223,10 @@ impl State {
             }
         }
         for release in self.releases.values_mut() {
-            if let Release::Withdrawn { version: withdrawn, .. } = release {
+            if let Release::Withdrawn {
+                version: withdrawn, ..
+            } = release
+            {
                 *withdrawn = version;
             }
         }
@@ -229,12 +265,18 @@ impl State {
 
     fn put_node(&mut self, now: Instant, clock: &Clock, id: NodeId, row: NodeRow) {
         let Some(node) = self.nodes.get_mut(&id) else {
-            let silent = clock.unix_ms(now).saturating_sub(row.last_seen_unix.saturating_mul(1_000));
+            let silent = clock
+                .unix_ms(now)
+                .saturating_sub(row.last_seen_unix.saturating_mul(1_000));
             let left = millis(self.retention.saturating_add(LAST_SEEN_STEP)).saturating_sub(silent);
             self.node_keys.insert(row.key, id);
             self.addresses.take_subnet(row.subnet);
             self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
-            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+            self.key_events.push_back(KeyEvent::Add {
+                key: row.key,
+                endpoint: row.endpoint,
+                join: false,
+            });
             let node = Node {
                 alive: row.confirmed,
                 row,
@@ -252,7 +294,11 @@ impl State {
             self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
         }
         if before.endpoint != row.endpoint {
-            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+            self.key_events.push_back(KeyEvent::Add {
+                key: row.key,
+                endpoint: row.endpoint,
+                join: false,
+            });
         }
         if before.endpoint != row.endpoint || before.epoch != row.epoch {
             self.touch_node(id);
@@ -260,10 +306,13 @@ impl State {
     }
 
     fn delete_node(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.remove(&id) else { return };
+        let Some(node) = self.nodes.remove(&id) else {
+            return;
+        };
         self.node_keys.remove(&node.row.key);
         if !self.registered_keys.contains(&node.row.key) {
-            self.key_events.push_back(KeyEvent::Remove { key: node.row.key });
+            self.key_events
+                .push_back(KeyEvent::Remove { key: node.row.key });
         }
     }
 
@@ -297,7 +346,9 @@ impl State {
     }
 
     fn delete_service(&mut self, id: ServiceId) {
-        let Some(service) = self.services.remove(&id) else { return };
+        let Some(service) = self.services.remove(&id) else {
+            return;
+        };
         match service.row.host {
             // It has no addresses of its own; those of its instance know their version.
             Some(node) => {
@@ -312,12 +363,23 @@ impl State {
     }
 
     fn put_instance(&mut self, id: InstanceId, row: InstanceRow) {
-        let Some(version) = self.touch(id.service) else { return };
-        let Some(service) = self.services.get_mut(&id.service) else { return };
+        let Some(version) = self.touch(id.service) else {
+            return;
+        };
+        let Some(service) = self.services.get_mut(&id.service) else {
+            return;
+        };
         if let Some(removed_at) = service.removals.remove(&id.number) {
             service.removals_by_version.remove(&(removed_at, id.number));
         }
-        match service.instances.insert(id.number, Instance { row, changed_at: version, said: None }) {
+        match service.instances.insert(
+            id.number,
+            Instance {
+                row,
+                changed_at: version,
+                said: None,
+            },
+        ) {
             Some(before) => self.unplace(id, &before.row),
             None => {
                 self.instance_count += 1;
@@ -334,9 +396,15 @@ impl State {
     }
 
     fn delete_instance(&mut self, id: InstanceId) {
-        let Some(version) = self.touch(id.service) else { return };
-        let Some(service) = self.services.get_mut(&id.service) else { return };
-        let Some(instance) = service.instances.remove(&id.number) else { return };
+        let Some(version) = self.touch(id.service) else {
+            return;
+        };
+        let Some(service) = self.services.get_mut(&id.service) else {
+            return;
+        };
+        let Some(instance) = service.instances.remove(&id.number) else {
+            return;
+        };
         service.removals.insert(id.number, version);
         service.removals_by_version.insert((version, id.number));
         while service.removals.len() > self.removals_max
@@ -363,9 +431,16 @@ impl State {
     fn put_release(&mut self, now: Instant, clock: &Clock, resource: Resource, row: ReleaseRow) {
         self.unindex_release(resource);
         let (release, slot) = match row {
-            ReleaseRow::Withdrawn { service, since_unix_ms } => {
+            ReleaseRow::Withdrawn {
+                service,
+                since_unix_ms,
+            } => {
                 self.withdrawn.entry(service).or_default().insert(resource);
-                let version = self.services.get(&service).map(|s| s.version).or_else(|| self.gone.get(&service).copied());
+                let version = self
+                    .services
+                    .get(&service)
+                    .map(|s| s.version)
+                    .or_else(|| self.gone.get(&service).copied());
                 let until = since_unix_ms.saturating_add(millis(self.retention));
                 let release = Release::Withdrawn {
                     service,
@@ -376,7 +451,13 @@ impl State {
             }
             ReleaseRow::Quarantine { until_unix_ms } => {
                 let until = clock.deadline(now, until_unix_ms, self.quarantine);
-                (Release::Quarantine { until }, Slot::Quarantine(Rest { until, until_unix_ms }))
+                (
+                    Release::Quarantine { until },
+                    Slot::Quarantine(Rest {
+                        until,
+                        until_unix_ms,
+                    }),
+                )
             }
         };
         self.addresses.release(resource, slot);
@@ -384,8 +465,12 @@ impl State {
     }
 
     fn unindex_release(&mut self, resource: Resource) {
-        let Some(Release::Withdrawn { service, .. }) = self.releases.remove(&resource) else { return };
-        let Some(rest) = self.withdrawn.get_mut(&service) else { return };
+        let Some(Release::Withdrawn { service, .. }) = self.releases.remove(&resource) else {
+            return;
+        };
+        let Some(rest) = self.withdrawn.get_mut(&service) else {
+            return;
+        };
         rest.remove(&resource);
         if rest.is_empty() {
             self.withdrawn.remove(&service);
@@ -398,12 +483,18 @@ impl State {
             self.used_join_keys.entry(node).or_default().insert(key);
         }
         if self.join_keys.insert(key, row).is_none() {
-            self.key_events.push_back(KeyEvent::Add { key, endpoint: Endpoint::UNKNOWN, join: true });
+            self.key_events.push_back(KeyEvent::Add {
+                key,
+                endpoint: Endpoint::UNKNOWN,
+                join: true,
+            });
         }
     }
 
     fn delete_join_key(&mut self, key: NodeKey) {
-        let Some(row) = self.join_keys.remove(&key) else { return };
+        let Some(row) = self.join_keys.remove(&key) else {
+            return;
+        };
         self.key_events.push_back(KeyEvent::Remove { key });
         if let Some(node) = row.used_by
             && let Some(keys) = self.used_join_keys.get_mut(&node)
@@ -426,10 +517,14 @@ impl State {
 
     /// Raises the version of the tables that name a node.
     fn touch_node(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get(&id) else { return };
+        let Some(node) = self.nodes.get(&id) else {
+            return;
+        };
         let instances: Vec<InstanceId> = node.instances.iter().copied().collect();
         for together in instances.chunk_by(|a, b| a.service == b.service) {
-            let Some(version) = together.first().and_then(|id| self.touch(id.service)) else { continue };
+            let Some(version) = together.first().and_then(|id| self.touch(id.service)) else {
+                continue;
+            };
             for id in together {
                 if let Some(service) = self.services.get_mut(&id.service)
                     && let Some(instance) = service.instances.get_mut(&id.number)

@@ -174,6 +174,22 @@ fn ipv6_fragments_have_ports_in_the_first_only() {
 }
 
 #[test]
+fn nothing_is_read_behind_the_header_of_a_later_ipv6_fragment() {
+    let sample = Sample {
+        extensions: vec![Extension::Atomic, Extension::Destination],
+        ..Sample::plain(Family::V6, Kind::Udp, 16)
+    };
+    let mut packet = sample.build();
+    packet[42..44].copy_from_slice(&1480_u16.to_be_bytes());
+    // What looks like the length of destination options is data.
+    packet[49] = 255;
+    let later = view(&packet).unwrap();
+    assert_eq!(later.transport(), &Transport::LaterFragment);
+    assert_eq!(later.transport_offset(), 48);
+    assert_eq!(later.protocol(), Protocol::Other(60));
+}
+
+#[test]
 fn fragments_that_cannot_be_put_together_are_malformed() {
     let mut packet = Sample::plain(Family::V4, Kind::Udp, 16).build();
     // Ends beyond 65,535.

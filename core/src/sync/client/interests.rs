@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::ids::ServiceId;
+use crate::ids::{InstanceId, ServiceId};
 use crate::index::{HashIndex, HashKey};
 use crate::slots::Slots;
 use crate::sync::Backoff;
@@ -35,6 +35,8 @@ pub(super) struct Interest {
     pub(super) state: State,
     /// It stays while an attachment needs it.
     pub(super) pinned: bool,
+    /// The local instance that wanted it first: the nodes in the table are introduced to it.
+    pub(super) asker: Option<InstanceId>,
     pub(super) idle_since: Instant,
     tries: u8,
     next: Instant,
@@ -50,6 +52,7 @@ impl Interest {
         sequence: 0,
         state: State::Opening,
         pinned: false,
+        asker: None,
         idle_since: Instant::ZERO,
         tries: 0,
         next: Instant::ZERO,
@@ -208,13 +211,13 @@ impl<const M: usize> Interests<M> {
             }
             interest.next = now.saturating_add(REPEAT.after(interest.tries));
             interest.tries = interest.tries.saturating_add(1);
-            let (subject, stream) = (interest.subject, interest.stream);
+            let (subject, stream, asker) = (interest.subject, interest.stream, interest.asker);
             return Some(match interest.state {
                 State::Ending => Message::Forget { subject, stream },
                 _ => Message::Resolve(Resolve {
                     stream,
                     key: ResolveKey::Subject(subject),
-                    asker: None,
+                    asker,
                 }),
             });
         }

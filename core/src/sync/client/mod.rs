@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use heapless::Deque;
 
-pub use queries::Answer;
+pub use queries::{Answer, Wanted};
 pub use requests::{Outcome, RequestId};
 pub use session::Membership;
 
@@ -36,6 +36,8 @@ pub const INTEREST_IDLE: Duration = Duration::from_secs(10);
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long a negative answer is believed.
 pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(1);
+/// How far apart questions for unknown keys are.
+pub const NODE_QUESTIONS: Duration = Duration::from_millis(20);
 /// Acknowledgements that wait to be sent; the oldest goes when there are more, and the manager repeats its page.
 const ACKS: usize = 32;
 /// How often idle interests are looked for.
@@ -91,6 +93,7 @@ pub struct Client<const M: usize, const Q: usize, const R: usize> {
     /// The number of the last stream or request.
     last_number: u32,
     next_housekeeping: Instant,
+    next_node_question: Instant,
     /// What happened.
     pub counters: ClientCounters,
 }
@@ -114,6 +117,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             forgets: Deque::new(),
             last_number: 0,
             next_housekeeping: Instant::ZERO,
+            next_node_question: Instant::ZERO,
             counters: ClientCounters {
                 pages: 0,
                 stale_pages: 0,
@@ -192,14 +196,28 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         asker: Option<InstanceId>,
     ) -> Result<(), Answer> {
         let stream = self.last_number.wrapping_add(1) & 0x7fff_ffff;
-        if self.queries.ask(now, address, asker, stream)? {
+        if self.queries
+            .ask(now, Wanted::Address(address), asker, stream)? {
             self.last_number = stream;
         }
         Ok(())
     }
 
-    /// An address whose look-up has ended, and how.
-    pub fn poll_answer(&mut self) -> Option<(IpAddr, Answer)> {
+    /// Asks which node has a key: somebody wants a tunnel under it. Anyone can make keys, so questions are spaced out by
+    /// [`NODE_QUESTIONS`]; whoever is meant repeats itself.
+    pub fn resolve_node(&mut self, now: Instant, key: NodeKey) {
+        if now < self.next_node_question {
+            return;
+        }
+        let stream = self.last_number.wrapping_add(1) & 0x7fff_ffff;
+        if let Ok(true) = self.queries.ask(now, Wanted::Node(key), None, stream) {
+            self.last_number = stream;
+            self.next_node_question = now.saturating_add(NODE_QUESTIONS);
+        }
+    }
+
+    /// What was looked up, and how that ended.
+    pub fn poll_answer(&mut self) -> Option<(Wanted, Answer)> {
         self.queries.poll_answer()
     }
 

@@ -1,8 +1,7 @@
 //! Table pages: which are believed, and what they change.
 
-use core::net::IpAddr;
-
 use super::interests::State;
+use super::queries::Wanted;
 use super::{Client, INTEREST_IDLE, router};
 use crate::addr::Dual;
 use crate::ids::InstanceId;
@@ -182,7 +181,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             {
                 router.table.set_complete(service, true);
             }
-            self.queries.settle(|address| is_known(router, address));
+            self.queries.settle(|wanted| is_known(router, wanted));
         }
     }
 
@@ -214,9 +213,11 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             push_out(&mut self.forgets, (page.subject, page.stream));
             return None;
         }
+        let asker = self.queries.asker_of(page.stream);
         match known {
             Some(row) => {
                 let interest = self.interests.get_mut(row)?;
+                interest.asker = asker.or(interest.asker);
                 interest.stream = page.stream;
                 interest.sequence = 0;
                 interest.state = State::Open;
@@ -225,7 +226,9 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             }
             None => {
                 let row = self.interests.add(now, page.subject, page.stream);
-                if row.is_none() {
+                if let Some(interest) = row.and_then(|row| self.interests.get_mut(row)) {
+                    interest.asker = asker;
+                } else {
                     self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
                     push_out(&mut self.forgets, (page.subject, page.stream));
                 }
@@ -420,11 +423,21 @@ fn is_later(a: u32, b: u32) -> bool {
     b >= SERVER_STREAMS || a.wrapping_sub(b) % SERVER_STREAMS < SERVER_STREAMS / 2
 }
 
-/// Whether packets for an address, or from it, need not wait any more.
-fn is_known<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+/// Whether nobody has to wait any more for what was looked up.
+fn is_known<
+    const S: usize,
+    const I: usize,
+    const N: usize,
+    const F: usize,
+    const L: usize,
+>(
     router: &router!(),
-    address: IpAddr,
+    wanted: Wanted,
 ) -> bool {
+    let address = match wanted {
+        Wanted::Address(address) => address,
+        Wanted::Node(key) => return router.table.find_node(&key).is_some(),
+    };
     match router.table.owner(address) {
         None => false,
         Some(Owner::Service(service, _)) => {

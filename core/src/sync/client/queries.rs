@@ -1,10 +1,10 @@
-//! Look-ups of addresses that the table does not know.
+//! Look-ups of addresses and nodes that the table does not know.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use super::{NEGATIVE_LIFETIME, RESOLVE_TIMEOUT};
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, NodeKey};
 use crate::sync::Backoff;
 use crate::sync::message::{Message, Resolve, ResolveKey};
 use crate::time::Instant;
@@ -14,12 +14,22 @@ const REPEAT: Backoff = Backoff {
     most: Duration::from_millis(400),
 };
 
+/// What is looked up. Numbered, so that a free row is all zero bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wanted {
+    /// Who owns an address.
+    Address(IpAddr),
+    /// Which node has a key.
+    Node(NodeKey),
+}
+
 /// How a look-up ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The table knows the address now.
+    /// The table knows it now.
     Known,
-    /// Nothing has the address.
+    /// There is no such thing.
     NotFound,
     /// The manager did not answer in time.
     TimedOut,
@@ -42,7 +52,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Query {
     state: State,
-    address: IpAddr,
+    wanted: Wanted,
     stream: u32,
     asker: Option<InstanceId>,
     tries: u8,
@@ -53,7 +63,7 @@ struct Query {
 impl Query {
     const EMPTY: Self = Self {
         state: State::Free,
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        wanted: Wanted::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         stream: 0,
         asker: None,
         tries: 0,
@@ -80,18 +90,18 @@ impl<const Q: usize> Queries<Q> {
         }
     }
 
-    /// Asks. False when the address is being asked for already.
+    /// Asks. False when it is being asked for already.
     pub(super) fn ask(
         &mut self,
         now: Instant,
-        address: IpAddr,
+        wanted: Wanted,
         asker: Option<InstanceId>,
         stream: u32,
     ) -> Result<bool, Answer> {
         let known = self
             .rows
             .iter_mut()
-            .find(|q| q.state != State::Free && q.address == address);
+            .find(|q| q.state != State::Free && q.wanted == wanted);
         let query = match known {
             Some(Query {
                 state: State::Asked,
@@ -133,7 +143,7 @@ impl<const Q: usize> Queries<Q> {
         let deadline = now.saturating_add(RESOLVE_TIMEOUT);
         *query = Query {
             state: State::Asked,
-            address,
+            wanted,
             stream,
             asker,
             tries: 0,
@@ -141,6 +151,12 @@ impl<const Q: usize> Queries<Q> {
             deadline,
         };
         Ok(true)
+    }
+
+    /// The local instance on whose behalf a look-up is under way.
+    pub(super) fn asker_of(&self, stream: u32) -> Option<InstanceId> {
+        let asked = |q: &&Query| q.state == State::Asked && q.stream == stream;
+        self.rows.iter().find(asked)?.asker
     }
 
     /// Whether a look-up with this stream number is under way.
@@ -152,20 +168,20 @@ impl<const Q: usize> Queries<Q> {
                 .any(|q| q.state == State::Asked && q.stream == stream)
     }
 
-    /// Ends all look-ups for which `is_known` holds: the table knows the address now.
-    pub(super) fn settle(&mut self, mut is_known: impl FnMut(IpAddr) -> bool) {
+    /// Ends all look-ups for which `is_known` holds: the table knows what they ask now.
+    pub(super) fn settle(&mut self, mut is_known: impl FnMut(Wanted) -> bool) {
         if self.used == 0 {
             return;
         }
         for query in &mut self.rows {
-            if matches!(query.state, State::Asked | State::Negative) && is_known(query.address) {
+            if matches!(query.state, State::Asked | State::Negative) && is_known(query.wanted) {
                 query.state = State::Answered(Answer::Known);
                 self.answered = self.answered.saturating_add(1);
             }
         }
     }
 
-    /// The manager says that nothing has the address. False when nothing was asked under this number.
+    /// The manager says that there is no such thing. False when nothing was asked under this number.
     pub(super) fn not_found(&mut self, now: Instant, stream: u32) -> bool {
         let until = now.saturating_add(NEGATIVE_LIFETIME);
         if let Some(query) = self
@@ -210,7 +226,7 @@ impl<const Q: usize> Queries<Q> {
     }
 
     /// The next answer to report. A negative one is remembered.
-    pub(super) fn poll_answer(&mut self) -> Option<(IpAddr, Answer)> {
+    pub(super) fn poll_answer(&mut self) -> Option<(Wanted, Answer)> {
         if self.answered == 0 {
             return None;
         }
@@ -228,7 +244,7 @@ impl<const Q: usize> Queries<Q> {
             query.state = State::Free;
             self.used = self.used.saturating_sub(1);
         }
-        Some((query.address, answer))
+        Some((query.wanted, answer))
     }
 
     /// When the next question is due.
@@ -266,7 +282,10 @@ impl<const Q: usize> Queries<Q> {
             .find(|q| q.state == State::Asked && now >= q.next)?;
         query.next = now.saturating_add(REPEAT.after(query.tries));
         query.tries = query.tries.saturating_add(1);
-        let key = ResolveKey::Address(query.address);
+        let key = match query.wanted {
+            Wanted::Address(address) => ResolveKey::Address(address),
+            Wanted::Node(key) => ResolveKey::Node(key),
+        };
         Some(Message::Resolve(Resolve {
             stream: query.stream,
             key,

@@ -128,7 +128,9 @@ impl<const C: usize, const S: usize> Server<C, S> {
             },
         };
         self.take_changes(now, directory);
-        let Some(answer) = answer else { return Ok(None) };
+        let Some(answer) = answer else {
+            return Ok(None);
+        };
         match answer.encode(out) {
             Ok(length) => Ok(Some(length)),
             Err(_) => {
@@ -146,7 +148,11 @@ impl<const C: usize, const S: usize> Server<C, S> {
 
     /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = [self.sessions.leases.next(), self.sessions.announcements.next(), self.streams.due.next()];
+        let next = [
+            self.sessions.leases.next(),
+            self.sessions.announcements.next(),
+            self.streams.due.next(),
+        ];
         next.into_iter().flatten().min()
     }
 
@@ -199,8 +205,14 @@ impl<const C: usize, const S: usize> Server<C, S> {
             Message::Resolve(resolve) => self.resolve(now, row, &resolve, directory)?,
             Message::Attach(attach) => self.attach(now, row, &attach, directory),
             Message::Detach(detach) => self.detach(now, row, detach, directory),
-            Message::Forget { subject, stream } => Some(self.forget(now, row, subject, stream, directory)),
-            Message::Ack { subject, stream, sequence } => {
+            Message::Forget { subject, stream } => {
+                Some(self.forget(now, row, subject, stream, directory))
+            }
+            Message::Ack {
+                subject,
+                stream,
+                sequence,
+            } => {
                 self.ack(now, row, subject, stream, sequence, directory);
                 None
             }
@@ -229,7 +241,11 @@ impl<const C: usize, const S: usize> Server<C, S> {
             while let Some(row) = at {
                 at = self.streams.next_of_service(row);
                 // The others look by themselves when their page is acknowledged.
-                if self.streams.get(row).is_some_and(|stream| stream.phase == Phase::Idle) {
+                if self
+                    .streams
+                    .get(row)
+                    .is_some_and(|stream| stream.phase == Phase::Idle)
+                {
                     self.streams.due.set(row, now);
                 }
             }
@@ -237,7 +253,9 @@ impl<const C: usize, const S: usize> Server<C, S> {
     }
 
     fn drop_stream(&mut self, now: Instant, row: usize, directory: &mut impl Directory) {
-        let Some(service) = self.streams.get(row).map(|stream| stream.subject.service) else { return };
+        let Some(service) = self.streams.get(row).map(|stream| stream.subject.service) else {
+            return;
+        };
         let risen = self.streams.remove(row);
         acknowledged(now, service, risen, directory);
     }

@@ -15,7 +15,10 @@ use crate::sync::message::{Message, PageKind, TablePage};
 use crate::time::Instant;
 
 /// When a page that is not acknowledged is sent again.
-const REPEAT: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(2) };
+const REPEAT: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    most: Duration::from_secs(2),
+};
 
 impl<const C: usize, const S: usize> Server<C, S> {
     /// Does what is due on a stream: sends its next page, or the outstanding one again. None when nothing is to be sent.
@@ -68,7 +71,11 @@ impl<const C: usize, const S: usize> Server<C, S> {
             bump(&mut self.counters.no_room);
             return None;
         };
-        bump(if is_repeat { &mut self.counters.repeats } else { &mut self.counters.pages });
+        bump(if is_repeat {
+            &mut self.counters.repeats
+        } else {
+            &mut self.counters.pages
+        });
         Some((session.key, encoded.length))
     }
 
@@ -85,20 +92,26 @@ impl<const C: usize, const S: usize> Server<C, S> {
         limit: u32,
         directory: &mut impl Directory,
     ) -> bool {
-        let Some(stream) = self.streams.get(row).copied() else { return false };
+        let Some(stream) = self.streams.get(row).copied() else {
+            return false;
+        };
         let service = stream.subject.service;
         let single = stream.subject.instance;
-        let there = |number| {
-            matches!(directory.next_change(service, number, 0), Some(Change::Present(record)) if record.number == number)
+        let there = |number| matches!(directory.next_change(service, number, 0), Some(Change::Present(record)) if record.number == number);
+        let version = directory
+            .version(service)
+            .filter(|_| single.is_none_or(there));
+        let Some(version) = version else {
+            return self.set_walk(row, Walk::Gone, 0, Window::default());
         };
-        let version = directory.version(service).filter(|_| single.is_none_or(there));
-        let Some(version) = version else { return self.set_walk(row, Walk::Gone, 0, Window::default()) };
         if version == stream.held && !stream.probe {
             return false;
         }
         let mut window = Window::default();
         if single.is_none() {
-            let count = self.streams.instances(row, version, || count(service, directory));
+            let count = self
+                .streams
+                .instances(row, version, || count(service, directory));
             if count > limit {
                 bump(&mut self.counters.limited);
                 window = cut(service, client, limit, count, directory);
@@ -125,7 +138,9 @@ impl<const C: usize, const S: usize> Server<C, S> {
     }
 
     fn set_walk(&mut self, row: usize, walk: Walk, target: u32, window: Window) -> bool {
-        let Some(stream) = self.streams.get_mut(row) else { return false };
+        let Some(stream) = self.streams.get_mut(row) else {
+            return false;
+        };
         stream.phase = Phase::Ready;
         stream.walk = walk;
         stream.target = target;
@@ -150,10 +165,27 @@ fn count(service: ServiceId, directory: &impl Directory) -> u32 {
 }
 
 /// The part of a table of `count` instances that a client which can hold only `limit` gets.
-fn cut(service: ServiceId, client: NodeId, limit: u32, count: u32, directory: &impl Directory) -> Window {
-    let first = client.0.wrapping_mul(0x9e37_79b9).checked_rem(count).unwrap_or(0);
-    let last = u64::from(first).saturating_add(u64::from(limit)).saturating_sub(1).checked_rem(u64::from(count));
-    let mut window = Window { limited: true, first: 0, last: 0 };
+fn cut(
+    service: ServiceId,
+    client: NodeId,
+    limit: u32,
+    count: u32,
+    directory: &impl Directory,
+) -> Window {
+    let first = client
+        .0
+        .wrapping_mul(0x9e37_79b9)
+        .checked_rem(count)
+        .unwrap_or(0);
+    let last = u64::from(first)
+        .saturating_add(u64::from(limit))
+        .saturating_sub(1)
+        .checked_rem(u64::from(count));
+    let mut window = Window {
+        limited: true,
+        first: 0,
+        last: 0,
+    };
     let mut rank = 0u32;
     let mut from = Some(0);
     while let Some(change) = from.and_then(|from| directory.next_change(service, from, 0)) {
@@ -198,7 +230,11 @@ impl Draft {
             page: TablePage {
                 subject: stream.subject,
                 stream: stream.number,
-                sequence: if is_repeat { stream.sequence } else { stream.sequence.wrapping_add(1) },
+                sequence: if is_repeat {
+                    stream.sequence
+                } else {
+                    stream.sequence.wrapping_add(1)
+                },
                 more: false,
                 kind: PageKind::Gone,
                 header: None,
@@ -215,16 +251,25 @@ impl Draft {
             Walk::Replace => 0,
             Walk::Patch => stream.held,
         };
-        draft.stale = since != 0 && since < directory.patchable_since(service);
+        // Of a service that is gone meanwhile nothing is known, removals included.
+        draft.stale = directory.version(service).is_none()
+            || (since != 0 && since < directory.patchable_since(service));
         draft.page.kind = if since == 0 {
-            PageKind::Replace { from: stream.position, to: single.and_then(|number| number.checked_add(1)) }
+            PageKind::Replace {
+                from: stream.position,
+                to: single.and_then(|number| number.checked_add(1)),
+            }
         } else {
             PageKind::Patch
         };
         // What is repeated has a header only if it had one before: the client may have applied that page.
         let header = directory.header_version(service);
         let first = stream.sequence == 0;
-        let wanted = if is_repeat { stream.header_sent != 0 } else { first || header > stream.header_held };
+        let wanted = if is_repeat {
+            stream.header_sent != 0
+        } else {
+            first || header > stream.header_held
+        };
         if wanted {
             draft.page.header = directory.header(service);
             draft.header = header;
@@ -234,7 +279,9 @@ impl Draft {
         let mut from = Some(stream.position);
         while let Some(change) = from.and_then(|from| directory.next_change(service, from, since)) {
             let number = change.number();
-            if single.is_some_and(|single| single != number) || bound.is_some_and(|bound| number >= bound) {
+            if single.is_some_and(|single| single != number)
+                || bound.is_some_and(|bound| number >= bound)
+            {
                 break;
             }
             if stream.window.covers(number) && !draft.push(change, directory) {
@@ -276,7 +323,9 @@ impl Draft {
         if record > removed {
             self.page.records.pop();
             let records = &self.page.records;
-            self.page.nodes.retain(|node| records.iter().any(|record| record.node == node.id));
+            self.page
+                .nodes
+                .retain(|node| records.iter().any(|record| record.node == node.id));
         } else {
             self.page.removed.pop();
         }
@@ -294,10 +343,17 @@ impl Draft {
             }
             let message = Message::Table(self.page);
             let length = message.encode(out);
-            let Message::Table(page) = message else { return None };
+            let Message::Table(page) = message else {
+                return None;
+            };
             self.page = page;
             if let Ok(length) = length {
-                return Some(Encoded { length, end: self.end, header: self.header, stale: self.stale });
+                return Some(Encoded {
+                    length,
+                    end: self.end,
+                    header: self.header,
+                    stale: self.stale,
+                });
             }
             // A page without a change in it would be followed by the same one.
             if !self.pop() || (self.page.records.is_empty() && self.page.removed.is_empty()) {

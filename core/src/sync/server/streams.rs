@@ -46,7 +46,11 @@ impl Window {
             return true;
         }
         let (behind_first, before_last) = (number >= self.first, number <= self.last);
-        if self.first <= self.last { behind_first && before_last } else { behind_first || before_last }
+        if self.first <= self.last {
+            behind_first && before_last
+        } else {
+            behind_first || before_last
+        }
     }
 }
 
@@ -98,7 +102,7 @@ pub(super) struct Stream {
     pub(super) position: u32,
     /// The first number behind the outstanding page; none when it is the last of its walk.
     pub(super) end: Option<u32>,
-    /// Removals are missing from the outstanding page: everything has to be said anew.
+    /// Removals may be missing from the outstanding page: its walk counts for nothing.
     pub(super) stale: bool,
     /// The header's version that the client holds, and the one in the outstanding page, 0 when there is none in it.
     pub(super) header_held: u32,
@@ -123,12 +127,19 @@ pub(super) struct Stream {
 impl Stream {
     const EMPTY: Self = Self {
         client: 0,
-        subject: Subject { service: ServiceId(0), instance: None },
+        subject: Subject {
+            service: ServiceId(0),
+            instance: None,
+        },
         number: 0,
         sequence: 0,
         phase: Phase::Idle,
         walk: Walk::Replace,
-        window: Window { limited: false, first: 0, last: 0 },
+        window: Window {
+            limited: false,
+            first: 0,
+            last: 0,
+        },
         held: 0,
         target: 0,
         position: 0,
@@ -144,8 +155,14 @@ impl Stream {
         introduces: RowRef::NONE,
         confirmed: 0,
         interest: 0,
-        of_client: Link { next: Place(0), prev: Place(0) },
-        of_service: Link { next: Place(0), prev: Place(0) },
+        of_client: Link {
+            next: Place(0),
+            prev: Place(0),
+        },
+        of_service: Link {
+            next: Place(0),
+            prev: Place(0),
+        },
     };
 
     /// Begins the stream anew under another number. What the client may still hold from before is not forgotten.
@@ -245,18 +262,30 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     pub(super) fn get(&self, row: usize) -> Option<&Stream> {
-        if self.slots.is_used(row) { self.rows.get(row) } else { None }
+        if self.slots.is_used(row) {
+            self.rows.get(row)
+        } else {
+            None
+        }
     }
 
     pub(super) fn get_mut(&mut self, row: usize) -> Option<&mut Stream> {
-        if self.slots.is_used(row) { self.rows.get_mut(row) } else { None }
+        if self.slots.is_used(row) {
+            self.rows.get_mut(row)
+        } else {
+            None
+        }
     }
 
     pub(super) fn find(&self, client: usize, subject: Subject) -> Option<usize> {
         let is_it = |row: usize, _| {
-            self.rows.get(row).is_some_and(|s| s.client as usize == client && s.subject == subject)
+            self.rows
+                .get(row)
+                .is_some_and(|s| s.client as usize == client && s.subject == subject)
         };
-        self.by_subject.find(self.subject_hash(client, subject), is_it).map(|(row, _)| row)
+        self.by_subject
+            .find(self.subject_hash(client, subject), is_it)
+            .map(|(row, _)| row)
     }
 
     pub(super) fn first_of_client(&self, client: usize) -> Option<usize> {
@@ -268,7 +297,9 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     pub(super) fn of_client(&self, client: usize) -> impl Iterator<Item = &Stream> {
-        let rows = core::iter::successors(self.first_of_client(client), |row| self.next_of_client(*row));
+        let rows = core::iter::successors(self.first_of_client(client), |row| {
+            self.next_of_client(*row)
+        });
         rows.filter_map(|row| self.rows.get(row))
     }
 
@@ -292,7 +323,9 @@ impl<const C: usize, const S: usize> Streams<C, S> {
         version: u32,
     ) -> Option<usize> {
         let row = self.slots.take()?.row();
-        let found = self.find_interest(subject.service).or_else(|| self.add_interest(subject.service));
+        let found = self
+            .find_interest(subject.service)
+            .or_else(|| self.add_interest(subject.service));
         // There are as many interests as streams: with a stream there is an interest.
         let Some(interest) = found else {
             self.slots.give_back(row);
@@ -309,7 +342,8 @@ impl<const C: usize, const S: usize> Streams<C, S> {
                 ..Stream::EMPTY
             };
         }
-        self.by_subject.insert(self.subject_hash(client, subject), row, 0);
+        self.by_subject
+            .insert(self.subject_hash(client, subject), row, 0);
         if let Some(head) = self.first_of_client.get_mut(client) {
             link(&mut self.rows, List::Client, head, row);
         }
@@ -330,22 +364,28 @@ impl<const C: usize, const S: usize> Streams<C, S> {
 
     /// Ends a subscription. Returns what the directory is to be told.
     pub(super) fn remove(&mut self, row: usize) -> Risen {
-        let Some(stream) = self.get(row).copied() else { return Risen::No };
+        let Some(stream) = self.get(row).copied() else {
+            return Risen::No;
+        };
         let (client, place) = (stream.client as usize, stream.interest as usize);
         self.due.clear(row);
-        self.by_subject.remove(self.subject_hash(client, stream.subject), row, 0);
+        self.by_subject
+            .remove(self.subject_hash(client, stream.subject), row, 0);
         if let Some(head) = self.first_of_client.get_mut(client) {
             unlink(&mut self.rows, List::Client, head, row);
         }
         if let Some(count) = self.count_of_client.get_mut(client) {
             *count = count.saturating_sub(1);
         }
-        let Some(interest) = self.interests.get_mut(place) else { return Risen::No };
+        let Some(interest) = self.interests.get_mut(place) else {
+            return Risen::No;
+        };
         unlink(&mut self.rows, List::Service, &mut interest.first, row);
         self.slots.give_back(row);
         if interest.first.get().is_none() {
             interest.at_floor = 0;
-            self.by_service.remove(self.service_hash(stream.subject.service), place, 0);
+            self.by_service
+                .remove(self.service_hash(stream.subject.service), place, 0);
             self.interest_slots.give_back(place);
             return Risen::Free;
         }
@@ -355,7 +395,9 @@ impl<const C: usize, const S: usize> Streams<C, S> {
 
     /// The client holds everything up to `version`. Returns what the directory is to be told.
     pub(super) fn confirm(&mut self, row: usize, version: u32) -> Risen {
-        let Some(stream) = self.get_mut(row) else { return Risen::No };
+        let Some(stream) = self.get_mut(row) else {
+            return Risen::No;
+        };
         let (before, place) = (stream.confirmed, stream.interest as usize);
         if version > before {
             stream.confirmed = version;
@@ -365,9 +407,18 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     /// How many instances the service of a stream has in `version`, counted by `count` unless that is known already.
-    pub(super) fn instances(&mut self, row: usize, version: u32, count: impl FnOnce() -> u32) -> u32 {
-        let Some(place) = self.get(row).map(|s| s.interest as usize) else { return 0 };
-        let Some(interest) = self.interests.get_mut(place) else { return 0 };
+    pub(super) fn instances(
+        &mut self,
+        row: usize,
+        version: u32,
+        count: impl FnOnce() -> u32,
+    ) -> u32 {
+        let Some(place) = self.get(row).map(|s| s.interest as usize) else {
+            return 0;
+        };
+        let Some(interest) = self.interests.get_mut(place) else {
+            return 0;
+        };
         if interest.counted != version {
             interest.counted = version;
             interest.instances = count();
@@ -378,7 +429,9 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     /// A subscription that had confirmed `from` has confirmed more, or has ended. All are looked at only when it was the last
     /// one at the floor.
     fn leave_floor(&mut self, place: usize, from: u32) {
-        let Some(interest) = self.interests.get_mut(place) else { return };
+        let Some(interest) = self.interests.get_mut(place) else {
+            return;
+        };
         if from != interest.floor {
             return;
         }
@@ -410,14 +463,27 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     fn find_interest(&self, service: ServiceId) -> Option<usize> {
-        let is_it = |row: usize, _| self.interests.get(row).is_some_and(|i| i.service == service);
-        self.by_service.find(self.service_hash(service), is_it).map(|(row, _)| row)
+        let is_it = |row: usize, _| {
+            self.interests
+                .get(row)
+                .is_some_and(|i| i.service == service)
+        };
+        self.by_service
+            .find(self.service_hash(service), is_it)
+            .map(|(row, _)| row)
     }
 
     fn add_interest(&mut self, service: ServiceId) -> Option<usize> {
         let place = self.interest_slots.take()?.row();
-        *self.interests.get_mut(place)? =
-            Interest { service, first: Place(0), floor: 0, at_floor: 0, told: 0, instances: 0, counted: 0 };
+        *self.interests.get_mut(place)? = Interest {
+            service,
+            first: Place(0),
+            floor: 0,
+            at_floor: 0,
+            told: 0,
+            instances: 0,
+            counted: 0,
+        };
         self.by_service.insert(self.service_hash(service), place, 0);
         Some(place)
     }
@@ -427,8 +493,12 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     fn subject_hash(&self, client: usize, subject: Subject) -> u64 {
-        let instance = subject.instance.map_or(0, |number| u64::from(number).saturating_add(1));
-        let words = u128::from(subject.service.0) << 96 | u128::from(instance) << 32 | (client as u128 & 0xffff_ffff);
+        let instance = subject
+            .instance
+            .map_or(0, |number| u64::from(number).saturating_add(1));
+        let words = u128::from(subject.service.0) << 96
+            | u128::from(instance) << 32
+            | (client as u128 & 0xffff_ffff);
         self.hash_key.hash(&words.to_le_bytes())
     }
 }
@@ -447,7 +517,10 @@ pub(super) enum Risen {
 fn link(rows: &mut [Stream], list: List, head: &mut Place, row: usize) {
     let behind = *head;
     if let Some(stream) = rows.get_mut(row) {
-        *stream.link_mut(list) = Link { next: behind, prev: Place(0) };
+        *stream.link_mut(list) = Link {
+            next: behind,
+            prev: Place(0),
+        };
     }
     if let Some(stream) = behind.get().and_then(|row| rows.get_mut(row)) {
         stream.link_mut(list).prev = Place::of(row);
@@ -456,7 +529,9 @@ fn link(rows: &mut [Stream], list: List, head: &mut Place, row: usize) {
 }
 
 fn unlink(rows: &mut [Stream], list: List, head: &mut Place, row: usize) {
-    let Some(Link { next, prev }) = rows.get_mut(row).map(|stream| *stream.link_mut(list)) else { return };
+    let Some(Link { next, prev }) = rows.get_mut(row).map(|stream| *stream.link_mut(list)) else {
+        return;
+    };
     match prev.get().and_then(|row| rows.get_mut(row)) {
         Some(stream) => stream.link_mut(list).next = next,
         None => *head = next,

@@ -14,12 +14,19 @@ pub(super) struct Timers<const N: usize> {
 
 impl<const N: usize> Timers<N> {
     pub(super) const fn new() -> Self {
-        Self { at: [Instant::ZERO; N], heap: [0; N], place: [0; N], len: 0 }
+        Self {
+            at: [Instant::ZERO; N],
+            heap: [0; N],
+            place: [0; N],
+            len: 0,
+        }
     }
 
     /// Gives a row a time, in the stead of the one that it had.
     pub(super) fn set(&mut self, row: usize, at: Instant) {
-        let (Some(time), Some(place)) = (self.at.get_mut(row), self.place.get(row).copied()) else { return };
+        let (Some(time), Some(place)) = (self.at.get_mut(row), self.place.get(row).copied()) else {
+            return;
+        };
         *time = at;
         let place = match (place as usize).checked_sub(1) {
             Some(place) => place,
@@ -36,7 +43,13 @@ impl<const N: usize> Timers<N> {
 
     /// Takes a row's time away; nothing happens when it has none.
     pub(super) fn clear(&mut self, row: usize) {
-        let Some(place) = self.place.get(row).and_then(|place| (*place as usize).checked_sub(1)) else { return };
+        let Some(place) = self
+            .place
+            .get(row)
+            .and_then(|place| (*place as usize).checked_sub(1))
+        else {
+            return;
+        };
         let last = (self.len as usize).saturating_sub(1);
         self.len = self.len.saturating_sub(1);
         let moved = self.row(last);
@@ -70,11 +83,15 @@ impl<const N: usize> Timers<N> {
     }
 
     fn time(&self, place: usize) -> Instant {
-        self.at.get(self.row(place) as usize).copied().unwrap_or(Instant::MAX)
+        self.at
+            .get(self.row(place) as usize)
+            .copied()
+            .unwrap_or(Instant::MAX)
     }
 
     fn put(&mut self, place: usize, row: u32) {
-        if let (Some(at), Some(back)) = (self.heap.get_mut(place), self.place.get_mut(row as usize)) {
+        if let (Some(at), Some(back)) = (self.heap.get_mut(place), self.place.get_mut(row as usize))
+        {
             *at = row;
             *back = (place as u32).saturating_add(1);
         }

@@ -435,15 +435,21 @@ impl Dataplane {
     fn follow_tunnels(&mut self, now: Instant) {
         let at = self.engine_time(now);
         while let Some(event) = self.tunnels.poll_event() {
-            let row = match event {
-                TunnelEvent::Established { peer } | TunnelEvent::Unreachable { peer } => self.peers.row_of(peer),
-                TunnelEvent::EndpointChanged { .. } | TunnelEvent::UnknownInitiation { .. } => None,
-            };
             debug!(?event, "tunnel");
-            let (Some(node), Some(row)) = (&mut self.node, row) else { continue };
+            let Some(node) = &mut self.node else { continue };
             match event {
-                TunnelEvent::Established { .. } => node.engine.peer_established(at, row),
-                _ => node.engine.peer_unreachable(row),
+                TunnelEvent::Established { peer } => {
+                    if let Some(row) = self.peers.row_of(peer) {
+                        node.engine.peer_established(at, row);
+                    }
+                }
+                TunnelEvent::Unreachable { peer } => {
+                    if let Some(row) = self.peers.row_of(peer) {
+                        node.engine.peer_unreachable(row);
+                    }
+                }
+                TunnelEvent::UnknownInitiation { key, .. } => node.engine.unknown_key(at, key),
+                TunnelEvent::EndpointChanged { .. } => {}
             }
         }
     }
