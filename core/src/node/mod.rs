@@ -20,9 +20,7 @@ use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::Client;
 use crate::sync::client::{Answer, Outcome, Profile, RequestId, Wanted};
-use crate::sync::message::{
-    AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage,
-};
+use crate::sync::message::{AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage};
 use crate::table::{Node as Peer, TableFull};
 use crate::time::{Duration, Instant};
 pub use pending::PENDING_LEN;
@@ -485,9 +483,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             service: page.subject.service,
             number,
         };
-        if !self.router.attachments.iter().any(|a| a.id == id)
-            || !self.client.is_latest(page)
-        {
+        if !self.router.attachments.iter().any(|a| a.id == id) || !self.client.is_latest(page) {
             return;
         }
         let elsewhere = page.records.iter().any(|record| {

@@ -116,7 +116,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// The policies.
     pub fn registry(&self) -> Registry {
-        self.rules.get().map_or(Registry::built_in(), |rules| rules.registry)
+        self.rules
+            .get()
+            .map_or(Registry::built_in(), |rules| rules.registry)
     }
 
     /// Sets the subnets that this node's instances live in.

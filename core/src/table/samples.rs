@@ -1,5 +1,7 @@
 //! Addresses and records to fill tables with in tests: each number stands for one thing, and all addresses differ.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::Dual;

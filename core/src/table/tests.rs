@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,11 +20,21 @@ const REGISTRY: Registry = Registry::built_in();
 #[derive(Clone, Debug)]
 enum Op {
     Header(u32, Vec<u32>),
-    Put { service: u32, number: u32, node: u32 },
+    Put {
+        service: u32,
+        number: u32,
+        node: u32,
+    },
     RemoveInstance(u32, u32),
     RemoveService(u32),
-    Pick { service: u32, which: usize },
-    Dead { service: u32, number: u32 },
+    Pick {
+        service: u32,
+        which: usize,
+    },
+    Dead {
+        service: u32,
+        number: u32,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -198,11 +210,7 @@ fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseEr
 fn check(table: &Small, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(
         table.len(),
-        (
-            model.services.len(),
-            model.instances(),
-            model.nodes().len()
-        )
+        (model.services.len(), model.instances(), model.nodes().len())
     );
     for service in 1..6 {
         let entry = model.services.get(&service);
@@ -212,8 +220,7 @@ fn check(table: &Small, model: &Model) -> Result<(), TestCaseError> {
             for ip in 0..3 {
                 let owner = table.owner(service_ip(service * 8 + ip).of(family));
                 let which = entry.and_then(|e| e.ips.iter().position(|x| *x == service * 8 + ip));
-                let expected =
-                    which.and_then(|which| row.map(|row| Owner::Service(row, which)));
+                let expected = which.and_then(|which| row.map(|row| Owner::Service(row, which)));
                 prop_assert_eq!(owner, expected);
             }
             for number in 0..6 {
@@ -298,7 +305,10 @@ fn tables_that_are_full_say_which_and_change_nothing() {
             limit: INSTANCES
         })
     );
-    assert_eq!(table.owner(IpAddr::V4(record(1, 99, 1).instance_ip.v4)), None);
+    assert_eq!(
+        table.owner(IpAddr::V4(record(1, 99, 1).instance_ip.v4)),
+        None
+    );
     table.put_node(&node_record(2)).unwrap();
     table.put_node(&node_record(3)).unwrap();
     assert_eq!(
@@ -331,7 +341,10 @@ fn a_reference_goes_stale_when_the_instance_moves_and_not_when_it_only_changes()
     let reference = table.instance_ref(slot).unwrap();
     table.count_flow(reference, true);
     put(&mut table, 1, 0, 1, false).unwrap();
-    assert!(table.is_current(reference), "it is silent, and where it was");
+    assert!(
+        table.is_current(reference),
+        "it is silent, and where it was"
+    );
     assert_eq!(table.instance(slot).unwrap().flows, 1);
     put(&mut table, 1, 0, 2, true).unwrap();
     assert!(!table.is_current(reference), "it is on another node");
@@ -367,7 +380,13 @@ fn a_policy_that_is_not_known_is_served_round_robin_and_counted() {
     of_tomorrow.service_ips[1].ip_type = "Nearest".try_into().unwrap();
     table.set_header(service, &of_tomorrow, &REGISTRY);
     assert_eq!(table.unknown_policies(), 1);
-    let policies: Vec<_> = table.service(service).unwrap().ips.iter().map(|ip| ip.policy).collect();
+    let policies: Vec<_> = table
+        .service(service)
+        .unwrap()
+        .ips
+        .iter()
+        .map(|ip| ip.policy)
+        .collect();
     assert_eq!(policies, [Registry::ROUND_ROBIN; 2]);
 }
 
@@ -380,7 +399,10 @@ fn news_of_a_node_are_told_once_and_a_new_epoch_is_a_restart() {
     assert_eq!(table.poll_node_news(), None);
     table.put_node(&node_record(1)).unwrap();
     assert_eq!(table.poll_node_news(), None, "nothing new was said");
-    let moved = NodeRecord { endpoint: endpoint(9), ..node_record(1) };
+    let moved = NodeRecord {
+        endpoint: endpoint(9),
+        ..node_record(1)
+    };
     table.put_node(&moved).unwrap();
     assert_eq!(table.poll_node_news(), Some((reference, false)));
     table.put_node(&NodeRecord { epoch: 2, ..moved }).unwrap();
@@ -404,5 +426,9 @@ fn a_node_without_instances_is_idle_unless_it_is_a_manager_or_this_one() {
     assert_eq!(table.find_idle_node(), Some(node));
     table.remove_node(node);
     table.node_mut(manager).unwrap().manager = false;
-    assert_eq!(table.find_idle_node(), Some(manager), "it is a manager no more");
+    assert_eq!(
+        table.find_idle_node(),
+        Some(manager),
+        "it is a manager no more"
+    );
 }

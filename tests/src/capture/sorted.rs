@@ -124,7 +124,8 @@ fn transport(family: &str, protocol: u8, payload: &[u8]) -> Kind {
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+/// Whether a text (not an empty one) stands somewhere in these bytes.
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     // Comparing whole windows everywhere would take longer than the transfer that is searched.
     let first = needle[0];
     haystack

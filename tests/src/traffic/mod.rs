@@ -6,9 +6,11 @@
 //! - `get ADDRESS:PORT [COUNT]`: COUNT requests one after another, each on a connection of its own; prints who answered.
 //! - `send ADDRESS:PORT MEBIBYTES`: sends that much to a sink; prints the rate in Mbit/s.
 //! - `capture INTERFACE FILE`: writes every packet to a pcap file; writes `capturing` when it does.
+//! - `mark INTERFACE`: sends the datagram that marks the end of a capture.
 
 pub mod bulk;
 pub mod http;
+pub mod mark;
 pub mod packets;
 
 use std::fmt::Display;
@@ -21,7 +23,8 @@ use std::thread;
 /// In every HTTP answer and all over every bulk transfer. Whoever finds it in a capture could read the traffic.
 pub const MARKER: &str = "~ plain text of the application, for nobody else to read ~";
 
-const USAGE: &str = "usage: serve NAME | get ADDRESS:PORT [COUNT] | send ADDRESS:PORT MEBIBYTES | capture INTERFACE FILE";
+const USAGE: &str = "usage: serve NAME | get ADDRESS:PORT [COUNT] | send ADDRESS:PORT MEBIBYTES \
+                     | capture INTERFACE FILE | mark INTERFACE";
 
 /// Runs one of the programs. The exit status is 0 when everything worked.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
@@ -45,6 +48,9 @@ fn run(words: &[&str]) -> Result<(), String> {
         ["capture", interface, file] => {
             packets::write(interface, Path::new(file), || println!("capturing"))
                 .map_err(failed(&format!("capturing on {interface}")))
+        }
+        ["mark", interface] => {
+            mark::send(interface).map_err(failed(&format!("marking on {interface}")))
         }
         _ => Err(USAGE.into()),
     }

@@ -81,7 +81,8 @@ impl Namespace {
         line: impl IntoIterator<Item = S>,
     ) -> Result<Daemon> {
         let mut command = self.anchor.enter(self.name.as_deref());
-        command.args(line);
+        // A log is a file: no colours.
+        command.args(line).env("NO_COLOR", "1");
         Daemon::start(name, self.log(name), command)
     }
 

@@ -84,7 +84,7 @@ impl Fate {
 impl<const I: usize, const F: usize> Side<I, F> {
     /// A node that knows the three nodes and nothing else.
     pub fn new(node: u32) -> Self {
-        let mut router: Box<Router<8, I, 8, F, 16>> = Box::new(Router::new());
+        let mut router: Box<Router<8, I, 8, F, 16>> = Box::default();
         router.configure(
             AddressPlan::DEFAULT,
             Registry::built_in(),
@@ -114,10 +114,7 @@ impl<const I: usize, const F: usize> Side<I, F> {
     pub fn put(&mut self, service: u32, record: InstanceRecord, node: u32) {
         let slot = self.service_row(service);
         let node = self.node_row(node);
-        self.router
-            .table
-            .put_instance(slot, &record, node)
-            .unwrap();
+        self.router.table.put_instance(slot, &record, node).unwrap();
     }
 
     pub fn withdraw(&mut self, service: u32, number: u32) {

@@ -172,7 +172,10 @@ fn two_containers_of_one_node_see_what_they_would_see_between_nodes() {
                 assert_eq!(inside, readdressed(&answer, dialled, na), "at the client");
             }
             assert_eq!(a.router.flows.len(), 2, "each end has its own");
-            assert_eq!((a.router.counters.delivered, a.router.counters.forwarded), (4, 0));
+            assert_eq!(
+                (a.router.counters.delivered, a.router.counters.forwarded),
+                (4, 0)
+            );
         }
     }
 }
@@ -195,7 +198,10 @@ fn a_container_of_this_node_is_known_even_when_the_table_does_not_have_it() {
     assert_eq!(a.router.flows.len(), 6);
     a.detach(CLIENTS, 0);
     a.sweep(64);
-    assert!(a.router.flows.is_empty(), "both ends of what it talked are over");
+    assert!(
+        a.router.flows.is_empty(),
+        "both ends of what it talked are over"
+    );
     assert_eq!(a.flows_to(SERVERS, 0), 0);
 }
 
@@ -208,10 +214,18 @@ fn an_instance_reaches_itself_through_its_service_ip() {
             let mut a = node_with(A, &[A]);
             let request = packet(family, kind, (ns, 4000), (dialled, 80));
             let inside = a.send(NOW, &request.build()).delivered();
-            assert_eq!(inside, readdressed(&request, is, ns), "as from another instance");
+            assert_eq!(
+                inside,
+                readdressed(&request, is, ns),
+                "as from another instance"
+            );
             let answer = answer_to(&request, ns, is);
             let inside = a.send(NOW, &answer.build()).delivered();
-            assert_eq!(inside, readdressed(&answer, dialled, ns), "as from whom it dialled");
+            assert_eq!(
+                inside,
+                readdressed(&answer, dialled, ns),
+                "as from whom it dialled"
+            );
         }
     }
 }
@@ -256,5 +270,9 @@ fn the_asker_of_a_packet_that_waits_is_its_sender() {
     let attachment = a.router.attachments.get(asker.row()).unwrap();
     assert_eq!(attachment.namespace_ip, client(1).1);
     assert!(a.router.flows.is_empty());
-    assert_eq!(a.drops(DropReason::UnknownService), 0, "nothing is decided yet");
+    assert_eq!(
+        a.drops(DropReason::UnknownService),
+        0,
+        "nothing is decided yet"
+    );
 }

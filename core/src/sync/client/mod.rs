@@ -196,8 +196,10 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         asker: Option<InstanceId>,
     ) -> Result<(), Answer> {
         let stream = self.last_number.wrapping_add(1) & 0x7fff_ffff;
-        if self.queries
-            .ask(now, Wanted::Address(address), asker, stream)? {
+        if self
+            .queries
+            .ask(now, Wanted::Address(address), asker, stream)?
+        {
             self.last_number = stream;
         }
         Ok(())

@@ -207,6 +207,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         // The look-ups of two addresses of one service open one stream after the other; the first may have answered both.
         let asked = self.queries.is_asked(page.stream)
             || (page.stream < SERVER_STREAMS
+                && !is_later(page.stream, self.last_number)
                 && interest.is_some_and(|i| is_later(page.stream, i.stream)));
         if !first || !(asked || introduced) {
             self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
@@ -420,17 +421,11 @@ fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L
 
 /// Whether this node gave the stream number `a` after `b`, or `b` was given by the manager.
 fn is_later(a: u32, b: u32) -> bool {
-    b >= SERVER_STREAMS || a.wrapping_sub(b) % SERVER_STREAMS < SERVER_STREAMS / 2
+    b >= SERVER_STREAMS || (1..SERVER_STREAMS / 2).contains(&(a.wrapping_sub(b) % SERVER_STREAMS))
 }
 
 /// Whether nobody has to wait any more for what was looked up.
-fn is_known<
-    const S: usize,
-    const I: usize,
-    const N: usize,
-    const F: usize,
-    const L: usize,
->(
+fn is_known<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
     router: &router!(),
     wanted: Wanted,
 ) -> bool {

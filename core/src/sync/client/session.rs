@@ -6,8 +6,8 @@ use heapless::Vec;
 
 use super::Profile;
 use crate::addr::WorkerSubnet;
-use crate::late::Late;
 use crate::ids::{Endpoint, NodeId, NodeKey};
+use crate::late::Late;
 use crate::sync::Backoff;
 use crate::sync::message::{Digest, Hello, MANAGERS_MAX, ManagerRecord, Refusal, Welcome};
 use crate::time::Instant;
