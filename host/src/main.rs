@@ -1,7 +1,7 @@
 //! The `acorn` command: runs a daemon, or asks one that runs.
 
 use std::env;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use acorn::cli::{self, Cli};
@@ -48,6 +48,10 @@ fn init_log(flag: Option<&str>, otherwise: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         anyhow!("{source}: `{filter}` is no log filter ({error}); write a level like info, or info,acorn=debug")
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     Ok(())
 }

@@ -169,17 +169,10 @@ impl Acorn {
     /// When the command fails or the process does not end within 10 s.
     pub fn down(&mut self) -> Result<()> {
         self.run(["down"])?;
-        if let Some(mut daemon) = self.daemon.take() {
-            let status = daemon.wait(PATIENCE)?;
-            if !status.success() {
-                return Err(WorldError::Ended {
-                    name: daemon.name().to_owned(),
-                    status: status.to_string(),
-                    log: daemon.log(15),
-                });
-            }
+        match self.daemon.take() {
+            Some(mut daemon) => ended_well(&mut daemon),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Runs a command of the command line against this daemon and returns what it printed.
@@ -203,6 +196,29 @@ impl Acorn {
             ),
             seen: output,
         })
+    }
+
+    /// Runs a command that the daemon has to refuse, and returns what it wrote to stderr.
+    ///
+    /// # Errors
+    /// As [`Namespace::refused`].
+    pub fn refused<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<String> {
+        self.namespace.refused(self.line(arguments))
+    }
+
+    /// Ends the daemon with SIGTERM, as a service manager would, and waits until it has ended.
+    ///
+    /// # Errors
+    /// When it is gone already, does not end within 10 s, or not with exit status 0.
+    pub fn terminate(&mut self) -> Result<()> {
+        let Some(mut daemon) = self.daemon.take() else {
+            return Ok(());
+        };
+        daemon.signal(Signal::SIGTERM)?;
+        ended_well(&mut daemon)
     }
 
     /// The command line, for a person to type inside the world.
@@ -235,6 +251,18 @@ impl Acorn {
         line.extend(arguments.into_iter().map(|word| word.as_ref().to_owned()));
         line
     }
+}
+
+fn ended_well(daemon: &mut Daemon) -> Result<()> {
+    let status = daemon.wait(PATIENCE)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(WorldError::Ended {
+        name: daemon.name().to_owned(),
+        status: status.to_string(),
+        log: daemon.log(15),
+    })
 }
 
 /// The binary to test: `$ACORN_BIN`, or the `acorn` that cargo built beside the running program.

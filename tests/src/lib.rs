@@ -3,6 +3,7 @@
 //!
 //! - [`world`]: private network namespaces and the processes in them. Nothing outlives a [`world::World`].
 //! - [`traffic`]: the HTTP and bulk-transfer programs that run inside the namespaces.
+//! - [`sockets`]: sockets inside the namespaces, in the hands of the test.
 //! - [`capture`]: what tcpdump saw, sorted by kind.
 //! - [`acorn`]: the daemon and its command line.
 //! - [`example`]: the reference example, a service with two instances and a client on another worker.
@@ -10,5 +11,6 @@
 pub mod acorn;
 pub mod capture;
 pub mod example;
+pub mod sockets;
 pub mod traffic;
 pub mod world;

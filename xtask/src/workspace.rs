@@ -11,7 +11,8 @@ pub fn root() -> PathBuf {
     // target directory.
     let own =
         env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&own).join("..")
+    let own = PathBuf::from(own);
+    own.parent().unwrap_or(&own).to_owned()
 }
 
 /// The directory of build output: cargo's, and below it everything else that the commands make.

@@ -432,3 +432,21 @@ fn a_node_without_instances_is_idle_unless_it_is_a_manager_or_this_one() {
         "it is a manager no more"
     );
 }
+
+#[test]
+fn a_row_that_is_used_again_does_not_mislead_the_turn() {
+    let (mut table, service) = filled([0, 1, 2, 4]);
+    let next = |table: &mut Small| {
+        let slot = table.pick(service, 0, &REGISTRY, |_, _| true).unwrap();
+        table.advance(service, 0, slot);
+        table.instance(slot).unwrap().number
+    };
+    assert_eq!([(); 3].map(|()| next(&mut table)), [0, 1, 2]);
+    // 4 is next, in its row; 2 comes back in that row.
+    for number in [2, 4] {
+        let slot = table.find_instance(service, number).unwrap();
+        table.remove_instance(slot);
+    }
+    put(&mut table, 1, 2, 1, true).unwrap();
+    assert_eq!(next(&mut table), 0);
+}

@@ -162,7 +162,7 @@ impl Backend for Control {
     async fn service(&self, name: ServiceName) -> Result<Service, ApiError> {
         let wanted = name.clone();
         let found = self.manager()?.run(move |root, _| root.service(&wanted)).await.map_err(busy)?;
-        found.map(service).ok_or_else(|| service_error(&ServiceError::NotFound(name)))
+        found.map(service).ok_or_else(|| service_error(&ServiceError::NotFound(name.into())))
     }
 
     async fn remove_service(&self, name: ServiceName) -> Result<(), ApiError> {

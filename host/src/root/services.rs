@@ -1,10 +1,5 @@
 //! The operator's side of services: create, remove, show.
 
-#![expect(
-    clippy::result_large_err,
-    reason = "the error holds a name, and operators' commands are rare"
-)]
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use acorn_core::addr::{CustomAddressError, Dual, Family, PolicyBlock, WorkerSubnet};
@@ -99,17 +94,17 @@ pub struct NodeInfo {
 pub enum ServiceError {
     /// There is one of that name.
     #[error("there is a service {0} already: remove it first, or choose another name")]
-    AlreadyExists(ServiceName),
+    AlreadyExists(Box<ServiceName>),
     /// There is none of that name.
     #[error("there is no service {0}: `acorn service ls` lists those that there are")]
-    NotFound(ServiceName),
+    NotFound(Box<ServiceName>),
     /// It has instances.
     #[error(
         "service {name} still has {count} instance(s), number {number} on node {node}: detach them first"
     )]
     InUse {
         /// The service.
-        name: ServiceName,
+        name: Box<ServiceName>,
         /// How many instances it has.
         count: usize,
         /// The lowest number of them.
@@ -183,7 +178,7 @@ impl Root {
             return Err(ServiceError::Malformed);
         }
         if self.state.names.contains_key(&request.name) {
-            return Err(ServiceError::AlreadyExists(request.name));
+            return Err(ServiceError::AlreadyExists(request.name.into()));
         }
         if self.state.names.len() >= self.limits.services {
             return Err(ServiceError::Full {
@@ -232,7 +227,7 @@ impl Root {
         let edits = draft.into_edits();
         self.commit(now, edits)?;
         self.service(&request.name)
-            .ok_or(ServiceError::NotFound(request.name))
+            .ok_or(ServiceError::NotFound(request.name.into()))
     }
 
     /// Removes a service that has no instances. Its addresses are free again when all clients know, after the quarantine; its
@@ -244,10 +239,10 @@ impl Root {
         let id = self.state.names.get(name).copied();
         let (id, service) = id
             .and_then(|id| Some((id, self.state.services.get(&id)?)))
-            .ok_or_else(|| ServiceError::NotFound(name.clone()))?;
+            .ok_or_else(|| ServiceError::NotFound(name.clone().into()))?;
         if let Some((number, instance)) = service.instances.first_key_value() {
             return Err(ServiceError::InUse {
-                name: name.clone(),
+                name: name.clone().into(),
                 count: service.instances.len(),
                 number: *number,
                 node: self.node_name(instance.row.node),

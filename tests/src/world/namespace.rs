@@ -71,6 +71,31 @@ impl Namespace {
         })
     }
 
+    /// Runs a command line that has to fail within 20 s, and returns what it wrote to stderr.
+    ///
+    /// # Errors
+    /// [`WorldError::Unexpected`] when it exits with 0, panics, or is ended by a signal.
+    pub fn refused<S: AsRef<OsStr>>(&self, line: impl IntoIterator<Item = S>) -> Result<String> {
+        let line = line.into_iter().map(|word| word.as_ref().to_owned());
+        // `timeout` exits with 124 and 137.
+        let line: Vec<_> = ["timeout", "--kill-after=1", "20"]
+            .map(Into::into)
+            .into_iter()
+            .chain(line)
+            .collect();
+        let output = self.output(&line)?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        // 1 is an error, 2 a mistake on the command line.
+        if matches!(output.status.code(), Some(1 | 2)) {
+            return Ok(error);
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        Err(WorldError::Unexpected {
+            what: format!("`{}` should be refused with exit status 1 or 2", shown(&line)),
+            seen: format!("{}: {error}{said}", output.status),
+        })
+    }
+
     /// Starts a command line in the background. What it writes goes to the log `name`.
     ///
     /// # Errors

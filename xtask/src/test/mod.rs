@@ -150,14 +150,7 @@ fn clippy() -> Result<Outcome> {
 
 fn documentation() -> Result<Outcome> {
     let mut doc = workspace::cargo();
-    doc.args([
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-        "--locked",
-        "--quiet",
-    ]);
+    doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
     passed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
 }
 

@@ -8,7 +8,7 @@ use crate::packet::samples::Kind;
 use crate::packet::{Offload, View};
 use crate::stats::DropReason;
 use crate::sync::message::{Message, PageKind, SERVER_STREAMS, Subject, TablePage};
-use crate::table::samples::{instance_ip, service_ip};
+use crate::table::samples::service_ip;
 
 /// The next page of a stream: a change of these instances.
 fn patch(stream: u32, sequence: u32, instances: &[(u32, u32)], removed: &[u32]) -> TablePage {
@@ -336,18 +336,44 @@ fn what_has_no_room_is_counted_and_the_rest_is_used() {
 }
 
 #[test]
-fn an_instance_that_is_followed_by_itself_stays_when_its_service_goes() {
-    let (mut world, _) = World::with_servers(&[(0, B), (1, B)]);
-    let direct = from_client(Family::V4, Kind::Udp, 9, instance_ip(SERVERS, 1));
-    world.manager(Message::Table(single(SERVER_STREAMS, SERVERS, 1, B)));
-    world.run(29_000);
-    world.dial(&direct);
-    world.run(13_000);
-    assert_eq!(knows(&world), [0, 1], "its service has a flow");
-    for _ in 0..6 {
-        world.receive(B, &from_server(Family::V4, 1, 9).build());
-        world.run(7_000);
-        world.dial(&direct);
-    }
-    assert_eq!(knows(&world), [0, 1]);
+fn a_part_of_a_large_table_does_not_take_out_who_is_followed_by_itself() {
+    let (mut world, stream) = World::with_servers(&[(0, B), (1, B)]);
+    world.manager(Message::Table(single(SERVER_STREAMS, SERVERS, 9, C)));
+    world.receive(C, &from_server(Family::V4, 9, 5).build());
+    assert_eq!(world.delivered.len(), 1);
+    let mut part = table(stream, SERVERS, &[DIALLED], &[(1, B)]);
+    part.sequence = 2;
+    world.manager(Message::Table(part.clone()));
+    assert_eq!(knows(&world), [1, 9]);
+    world.receive(C, &from_server(Family::V4, 9, 5).build());
+    assert_eq!(world.delivered.len(), 2);
+    let mut gone = single(SERVER_STREAMS, SERVERS, 9, C);
+    (gone.sequence, gone.kind) = (2, PageKind::Gone);
+    world.manager(Message::Table(gone));
+    assert_eq!(knows(&world), [1], "when it is withdrawn, it is");
+    // The other way round the whole table says it.
+    world.manager(Message::Table(patch(stream, 3, &[(9, C)], &[])));
+    assert_eq!(knows(&world), [1, 9]);
+    part.sequence = 4;
+    world.manager(Message::Table(part));
+    assert_eq!(knows(&world), [1]);
+}
+
+#[test]
+fn an_instance_that_is_followed_by_itself_stays_when_its_service_is_not() {
+    let (mut world, stream) = World::with_servers(&[(0, B), (1, C)]);
+    world.manager(Message::Table(single(SERVER_STREAMS, SERVERS, 1, C)));
+    world.receive(C, &from_server(Family::V4, 1, 9).build());
+    let gone = TablePage {
+        kind: PageKind::Gone,
+        ..patch(stream, 2, &[], &[])
+    };
+    world.manager(Message::Table(gone));
+    assert_eq!(knows(&world), [1]);
+    world.receive(C, &from_server(Family::V4, 1, 9).build());
+    assert_eq!(world.delivered.len(), 2);
+    // What is left is not the whole service: nothing is picked from it.
+    world.said.clear();
+    world.dial(&dial(Family::V4, 30, DIALLED));
+    assert_eq!((world.resolves(), world.node.waiting()), (1, 1));
 }

@@ -2,9 +2,10 @@
 
 use super::harness::*;
 use crate::addr::Family;
+use crate::ids::NodeKey;
 use crate::node::PeerNews;
 use crate::stats::DropReason;
-use crate::sync::message::{Message, NodeRecord, PageKind, TablePage};
+use crate::sync::message::{Message, NodeRecord, PageKind, ResolveKey, TablePage};
 use crate::table::samples::{endpoint, node_record};
 
 fn known(news: &PeerNews) -> (u32, bool) {
@@ -145,4 +146,45 @@ fn a_new_tunnel_to_the_manager_is_used_at_once_when_the_lease_is_over() {
     world.node.peer_established(world.now, peer);
     world.settle();
     assert!(matches!(world.messages()[..], [Message::Hello(_)]));
+}
+
+#[test]
+fn an_unknown_key_is_asked_about_and_becomes_a_peer_when_it_is_a_nodes() {
+    let mut world = World::ready();
+    let asked = |world: &mut World| -> Vec<(u32, NodeKey)> {
+        let messages = world.messages();
+        let questions = messages.iter().filter_map(|m| match m {
+            Message::Resolve(resolve) => match resolve.key {
+                ResolveKey::Node(key) => Some((resolve.stream, key)),
+                _ => None,
+            },
+            _ => None,
+        });
+        questions.collect()
+    };
+    world.node.unknown_key(world.now, key(B));
+    world.settle();
+    let questions = asked(&mut world);
+    let [(stream, about)] = questions[..] else {
+        panic!("{questions:?}");
+    };
+    assert_eq!(about, key(B));
+    // Strangers can make as many keys as they like.
+    for stranger in 100..200 {
+        world.node.unknown_key(world.now, key(stranger));
+    }
+    world.settle();
+    assert_eq!(asked(&mut world), []);
+    world.manager(Message::Table(single(stream, SERVERS, 3, B)));
+    let peers: Vec<_> = world.peers.iter().map(known).collect();
+    assert_eq!(peers, [(B, false)]);
+    world.run(5_000);
+    world.said.clear();
+    world.node.unknown_key(world.now, key(C));
+    world.settle();
+    let (stream, _) = asked(&mut world)[0];
+    world.manager(Message::NotFound { stream });
+    world.run(500);
+    assert_eq!(asked(&mut world), [], "it is nobody's");
+    assert_eq!((world.delivered.len(), world.peers.len()), (0, 1));
 }

@@ -175,6 +175,11 @@ fn a_manager_that_has_forgotten_is_told_everything_again() {
     let whole = Subject::whole(crate::ids::ServiceId(SERVERS));
     let again = world.resolve_of(whole);
     assert_ne!(again.stream, stream, "a new stream");
+    assert_eq!(
+        again.asker,
+        Some(attachment(0).id),
+        "it is introduced again"
+    );
     world.resolve_of(subject_of(CLIENTS, 0));
     assert_eq!(world.node.client().interests(), before);
     // What is known goes on meanwhile.

@@ -60,6 +60,10 @@ fn a_dead_flow_is_no_flow_even_before_it_is_found() {
     );
     a.send(at(7440), &data.build()).reply(DropReason::NoFlow);
     assert_eq!(a.flows_to(SERVERS, 0), 0);
+    // Nor does what comes on it come from the service IP any more.
+    connect(&mut a, Family::V4, at(8000), 4000);
+    assert!(hears(&mut a, Kind::Tcp, at(8000), 4000));
+    assert!(!hears(&mut a, Kind::Tcp, at(8000 + 7440), 4000));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Table pages: which are believed, and what they change.
 
-use super::interests::State;
+use super::interests::{Interests, State};
 use super::queries::Wanted;
 use super::{Client, INTEREST_IDLE, router};
 use crate::addr::Dual;
@@ -169,10 +169,23 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         }
         self.counters.pages = self.counters.pages.wrapping_add(1);
         if page.kind == PageKind::Gone {
+            remove_named(page, router);
             self.drop_interest(row, router);
             return;
         }
-        if apply(page, router).is_err() {
+        // A manager that sends a part of a large table leaves out who is followed for another reason.
+        let interests = &self.interests;
+        let is_followed = |number| {
+            page.subject.instance.is_none()
+                && holds(
+                    interests,
+                    Subject {
+                        instance: Some(number),
+                        ..page.subject
+                    },
+                )
+        };
+        if apply(page, router, is_followed).is_err() {
             self.counters.table_full = self.counters.table_full.wrapping_add(1);
         }
         if !page.more {
@@ -312,12 +325,6 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         let Some(service) = router.table.find_service(subject.service) else {
             return;
         };
-        let holds = |interests: &super::Interests<M>, subject| {
-            interests
-                .find(subject)
-                .and_then(|row| interests.get(row))
-                .is_some_and(|i| i.state != State::Ending)
-        };
         let whole = holds(&self.interests, Subject::whole(subject.service));
         if !whole {
             router.table.set_complete(service, false);
@@ -354,10 +361,33 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 }
 
-/// Applies a page to the table. What has no room is left out.
+/// Whether a subject is followed, and not only until its end is confirmed.
+fn holds<const M: usize>(interests: &Interests<M>, subject: Subject) -> bool {
+    interests
+        .find(subject)
+        .and_then(|row| interests.get(row))
+        .is_some_and(|i| i.state != State::Ending)
+}
+
+/// Takes the one instance out that a page is about.
+fn remove_named<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+    page: &TablePage,
+    router: &mut router!(),
+) {
+    if let Some(number) = page.subject.instance
+        && let Some(service) = router.table.find_service(page.subject.service)
+        && let Some(slot) = router.table.find_instance(service, number)
+    {
+        router.table.remove_instance(slot);
+        router.begin_sweep();
+    }
+}
+
+/// Applies a page to the table. What has no room is left out. What a part replaces goes, unless it `is_followed` by itself.
 fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
     page: &TablePage,
     router: &mut router!(),
+    is_followed: impl Fn(u32) -> bool,
 ) -> Result<(), TableFull> {
     let registry = router.registry();
     let mut result = Ok(());
@@ -376,7 +406,8 @@ fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L
                 .filter_map(|slot| router.table.instance(slot).map(|i| (i.number, slot)))
                 .find(|(number, _)| *number >= at && to.is_none_or(|to| *number < to));
             let Some((number, slot)) = next else { break };
-            if concerned(number) && !page.records.iter().any(|r| r.number == number) {
+            let named = page.records.iter().any(|r| r.number == number);
+            if concerned(number) && !named && !is_followed(number) {
                 router.table.remove_instance(slot);
                 gone = true;
             }

@@ -262,19 +262,13 @@ impl Draft {
         } else {
             PageKind::Patch
         };
-        // What is repeated has a header only if it had one before: the client may have applied that page.
         let header = directory.header_version(service);
-        let first = stream.sequence == 0;
-        let wanted = if is_repeat {
-            stream.header_sent != 0
-        } else {
-            first || header > stream.header_held
-        };
+        let wanted = stream.sequence == 0 || header > stream.header_held;
         if wanted {
             draft.page.header = directory.header(service);
             draft.header = header;
         }
-        // And covers no more than it did before.
+        // What is repeated covers no more than before: the client may have applied that page.
         let bound = if is_repeat { stream.end } else { None };
         let mut from = Some(stream.position);
         while let Some(change) = from.and_then(|from| directory.next_change(service, from, since)) {

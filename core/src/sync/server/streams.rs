@@ -104,7 +104,8 @@ pub(super) struct Stream {
     pub(super) end: Option<u32>,
     /// Removals may be missing from the outstanding page: its walk counts for nothing.
     pub(super) stale: bool,
-    /// The header's version that the client holds, and the one in the outstanding page, 0 when there is none in it.
+    /// The header's version that the client holds, and the one in the outstanding page when it was first sent, 0 when there was
+    /// none in it.
     pub(super) header_held: u32,
     pub(super) header_sent: u32,
     /// A page goes out even if nothing has changed, to see whether the client knows the stream.

@@ -7,6 +7,7 @@ mod peers;
 mod report;
 mod udp;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -43,6 +44,9 @@ pub type HostNode = Node<4096, 65_536, 4096, 262_144, 64, 512>;
 const BATCH: usize = 64;
 /// How often the handshake clock's mark is looked at.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
+/// How long the tunnel to a node that has left the tables is kept: as long as a session lives (WireGuard's Reject-After-Time).
+/// The other end may still need this one, or need it again, and would talk into the void for 15 s if its session were unknown here.
+const LINGER: Duration = Duration::from_secs(180);
 /// Room for the largest packet.
 const BUFFER: usize = sealed_len(MAX_PAYLOAD);
 
@@ -110,6 +114,8 @@ pub struct Dataplane {
     next_clock_check: Instant,
     udp: Udp,
     peers: PeerBook,
+    /// Tunnels that nobody here wants any more, and until when they are kept, oldest first.
+    lingering: VecDeque<(Instant, PeerHandle)>,
     node: Option<NodeParts>,
     requests: Vec<(RequestId, oneshot::Sender<Outcome>)>,
     membership: Option<Membership>,
@@ -149,6 +155,7 @@ impl Dataplane {
             next_clock_check: started,
             udp,
             peers: PeerBook::default(),
+            lingering: VecDeque::new(),
             node,
             requests: Vec::new(),
             membership: None,
@@ -282,7 +289,14 @@ impl Dataplane {
             }
             return;
         }
-        let (Some(node), Some(row)) = (&mut self.node, self.peers.row_of(peer)) else { return };
+        let Some(node) = &mut self.node else { return };
+        let Some(row) = self.peers.row_of(peer) else {
+            // A session outlived what the tables say of its node: whoever it is, the manager knows.
+            if let Some(key) = self.tunnels.key(peer) {
+                node.engine.unknown_key(at, key);
+            }
+            return;
+        };
         let action = node.engine.handle_payload(at, row, payload);
         self.act(now, action);
         if action == Action::Nothing {
@@ -348,6 +362,11 @@ impl Dataplane {
 
     fn run_timers(&mut self, now: Instant) {
         self.tunnels.handle_timeout(now);
+        while let Some((_, handle)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
+            if self.peers.is_unwanted(handle) {
+                self.tunnels.remove_peer(handle);
+            }
+        }
         let at = self.engine_time(now);
         if let Some(node) = &mut self.node
             && node.engine.poll_timeout().is_some_and(|due| due <= at)
@@ -391,6 +410,7 @@ impl Dataplane {
                     match self.tunnels.add_peer(key, endpoint.get(), via, now) {
                         Ok(handle) => {
                             self.peers.bind(handle, peer);
+                            self.lingering.retain(|(_, lingering)| *lingering != handle);
                             // Its sessions are gone with it; waiting for them to time out would take 15 s.
                             if restarted && self.tunnels.restart_handshake(handle, now).is_err() {
                                 debug!(%key, "restarted, but its endpoint is not known");
@@ -401,7 +421,7 @@ impl Dataplane {
                 }
                 PeerNews::Gone { peer, .. } => {
                     if let Some(handle) = self.peers.unbind(peer) {
-                        self.tunnels.remove_peer(handle);
+                        self.lingering.push_back((now + LINGER, handle));
                     }
                 }
             }

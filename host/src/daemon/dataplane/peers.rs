@@ -51,6 +51,12 @@ impl PeerBook {
         entry.row.is_none()
     }
 
+    /// Whether nobody wants the tunnel.
+    pub(super) fn is_unwanted(&self, handle: PeerHandle) -> bool {
+        let entry = self.by_handle.get(handle.index()).filter(|entry| entry.handle == Some(handle));
+        entry.is_none_or(|entry| entry.row.is_none() && !entry.held)
+    }
+
     /// The engine's peer behind a tunnel.
     pub(super) fn row_of(&self, handle: PeerHandle) -> Option<RowRef> {
         self.by_handle.get(handle.index()).filter(|entry| entry.handle == Some(handle))?.row

@@ -1,10 +1,5 @@
 //! The root's tests, on a disk in memory that can fail at any write, and some on a real file.
 
-#![expect(
-    clippy::result_large_err,
-    reason = "the error holds a name, and operators' commands are rare"
-)]
-
 mod crash;
 mod disk;
 mod file;

@@ -122,7 +122,7 @@ fn a_name_is_taken_once() {
     let mut rig = Rig::new();
     rig.create("s").unwrap();
     assert!(
-        matches!(rig.create("s"), Err(ServiceError::AlreadyExists(name)) if name == named("s"))
+        matches!(rig.create("s"), Err(ServiceError::AlreadyExists(name)) if *name == named("s"))
     );
     assert_eq!(rig.root.services().len(), 1);
 }

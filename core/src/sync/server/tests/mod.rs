@@ -351,6 +351,23 @@ fn what_a_restarted_node_does_not_claim_again_is_withdrawn_after_it_had_its_time
 }
 
 #[test]
+fn what_a_restarted_node_does_not_claim_is_withdrawn_though_the_manager_restarts_meanwhile() {
+    let mut world = World::new(2, 1, Weather::FAIR);
+    let service = deploy(&mut world, 2, 1);
+    settle(&mut world);
+    world.clients[0].restart(world.now);
+    world.clients[0].instances.remove(&id(service, 1));
+    world.run(5_000);
+    world.restart_server(true);
+    world.until(
+        SETTLE.as_millis() as u64 + 1_000,
+        "it is withdrawn",
+        |world| world.model.services[&service].instances.len() == 1,
+    );
+    settle(&mut world);
+}
+
+#[test]
 fn a_restart_of_the_manager_withdraws_nothing_that_runs() {
     let mut world = World::new(2, 1, Weather::FAIR);
     let service = deploy(&mut world, 4, 2);
@@ -504,6 +521,18 @@ fn nodes_know_who_asks_before_the_table_is_given() {
 }
 
 #[test]
+fn a_table_goes_as_soon_as_its_nodes_have_acknowledged() {
+    let mut world = World::new(3, 1, Weather::FAIR);
+    let (table, _, asker) = introduction(&mut world);
+    world.clients[0].follow(world.now, table, Some(asker));
+    world.until(
+        6,
+        "question, introduction, acknowledgement, table",
+        |world| world.clients[0].first_pages.contains_key(&table),
+    );
+}
+
+#[test]
 fn a_table_waits_no_longer_for_a_node_that_does_not_answer() {
     let mut world = World::new(3, 1, Weather::FAIR);
     let (table, own, asker) = introduction(&mut world);
@@ -609,6 +638,18 @@ fn send_as(
     Ok(answer.map(|length| Message::decode(&out[..length]).unwrap()))
 }
 
+/// The page that the server sends now.
+fn next_page(world: &mut World) -> Option<TablePage> {
+    let mut out = [0; MESSAGE_MAX];
+    let (_, length) = world
+        .server
+        .poll_transmit(world.now, &mut world.model, &mut out)?;
+    match Message::decode(&out[..length]) {
+        Ok(Message::Table(page)) => Some(page),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn observed() -> Endpoint {
     Endpoint::from(core::net::SocketAddr::from(([192, 0, 2, 1], 50103)))
 }
@@ -707,16 +748,7 @@ fn a_late_repeat_of_an_older_question_does_not_replace_a_newer_one() {
             asker: None,
         })
     };
-    let mut out = [0; MESSAGE_MAX];
-    let mut page = |world: &mut World| {
-        let (_, length) = world
-            .server
-            .poll_transmit(world.now, &mut world.model, &mut out)?;
-        match Message::decode(&out[..length]) {
-            Ok(Message::Table(page)) => Some((page.stream, page.sequence)),
-            other => panic!("{other:?}"),
-        }
-    };
+    let page = |world: &mut World| next_page(world).map(|page| (page.stream, page.sequence));
     assert_eq!(send(&mut world, 1, &resolve(SERVER_STREAMS - 1)), Ok(None));
     assert_eq!(page(&mut world), Some((SERVER_STREAMS - 1, 1)));
     assert_eq!(page(&mut world), None, "once");
@@ -748,17 +780,9 @@ fn a_repeat_never_covers_more_than_the_page_that_the_client_may_have_applied() {
         asker: None,
     };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
-    let mut out = [0; MESSAGE_MAX];
-    let mut page = |world: &mut World| {
+    let page = |world: &mut World| {
         world.now = world.now.saturating_add(Duration::from_secs(2));
-        let (_, length) = world
-            .server
-            .poll_transmit(world.now, &mut world.model, &mut out)
-            .unwrap();
-        match Message::decode(&out[..length]) {
-            Ok(Message::Table(page)) => page,
-            other => panic!("{other:?}"),
-        }
+        next_page(world).unwrap()
     };
     let bounds = |page: &TablePage| match page.kind {
         PageKind::Replace { from, to } => (page.sequence, from, to.unwrap()),
@@ -801,17 +825,9 @@ fn a_repeat_after_the_end_of_the_service_frees_no_address() {
         asker: None,
     };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
-    let mut out = [0; MESSAGE_MAX];
-    let mut page = |world: &mut World| {
+    let page = |world: &mut World| {
         world.now = world.now.saturating_add(Duration::from_secs(2));
-        let (_, length) = world
-            .server
-            .poll_transmit(world.now, &mut world.model, &mut out)
-            .unwrap();
-        match Message::decode(&out[..length]) {
-            Ok(Message::Table(page)) => page,
-            other => panic!("{other:?}"),
-        }
+        next_page(world).unwrap()
     };
     let ack = |world: &mut World, sequence| {
         assert_eq!(
@@ -843,6 +859,104 @@ fn a_repeat_after_the_end_of_the_service_frees_no_address() {
     assert_eq!(page(&mut world).kind, PageKind::Gone);
     ack(&mut world, 3);
     assert_eq!(world.model.acknowledged[&service], u32::MAX);
+}
+
+/// A client with stream 1 open on a service with two instances, whose pages it has acknowledged.
+fn open_stream(world: &mut World) -> Subject {
+    let subject = Subject::whole(world.model.add_service());
+    (0..2).for_each(|number| world.model.place(subject.service, number, NodeId(1)));
+    hello(world, 1, 1);
+    let resolve = Resolve {
+        stream: 1,
+        key: ResolveKey::Subject(subject),
+        asker: None,
+    };
+    assert_eq!(send(world, 1, &Message::Resolve(resolve)), Ok(None));
+    assert!(!next_page(world).unwrap().more);
+    assert_eq!(
+        send(
+            world,
+            1,
+            &Message::Ack {
+                subject,
+                stream: 1,
+                sequence: 1
+            }
+        ),
+        Ok(None)
+    );
+    assert_eq!(next_page(world), None);
+    subject
+}
+
+#[test]
+fn a_stream_that_begins_anew_does_not_forget_what_its_client_may_still_use() {
+    let mut world = World::new(1, 1, Weather::FAIR);
+    let subject = open_stream(&mut world);
+    world.model.withdraw(subject.service, 1);
+    let version = world.model.services[&subject.service].version;
+    let resolve = Resolve {
+        stream: 2,
+        key: ResolveKey::Subject(subject),
+        asker: None,
+    };
+    assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
+    assert_eq!(next_page(&mut world).unwrap().stream, 2);
+    let late = Message::Ack {
+        subject,
+        stream: 1,
+        sequence: 2,
+    };
+    assert_eq!(send(&mut world, 1, &late), Ok(None));
+    assert!(world.model.acknowledged[&subject.service] < version);
+    let ack = Message::Ack {
+        subject,
+        stream: 2,
+        sequence: 1,
+    };
+    assert_eq!(send(&mut world, 1, &ack), Ok(None));
+    assert_eq!(world.model.acknowledged[&subject.service], version);
+}
+
+#[test]
+fn a_header_that_changes_while_a_page_is_repeated_is_sent_again() {
+    let mut world = World::new(1, 1, Weather::FAIR);
+    let subject = open_stream(&mut world);
+    world.model.place(subject.service, 5, NodeId(1));
+    assert!(next_page(&mut world).unwrap().header.is_none());
+    world.model.rename(subject.service, 3);
+    world.now = world.now.saturating_add(Duration::from_secs(1));
+    assert_eq!(next_page(&mut world).unwrap().sequence, 2);
+    let ack = Message::Ack {
+        subject,
+        stream: 1,
+        sequence: 2,
+    };
+    assert_eq!(send(&mut world, 1, &ack), Ok(None));
+    let page = next_page(&mut world).unwrap();
+    assert_eq!(
+        (page.sequence, page.header),
+        (3, world.model.header(subject.service))
+    );
+}
+
+#[test]
+fn a_restarted_client_has_no_streams() {
+    let mut world = World::new(1, 1, Weather::FAIR);
+    let subject = open_stream(&mut world);
+    let ours = world.server.subscriptions();
+    world.clients[0].restart(world.now);
+    assert!(
+        !hello(&mut world, 1, 2).reopen,
+        "it has nothing to open again"
+    );
+    assert_eq!((ours, world.server.subscriptions()), (1, 0));
+    world.model.withdraw(subject.service, 1);
+    assert_eq!(next_page(&mut world), None);
+    assert_eq!(
+        world.model.acknowledged[&subject.service],
+        world.model.services[&subject.service].version
+    );
 }
 
 #[test]
