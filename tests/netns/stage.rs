@@ -17,7 +17,7 @@ pub const PROGRAM: [&str; 1] = [env!("CARGO_BIN_EXE_acorn-traffic")];
 pub const S: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 30, 0, 1));
 pub const S_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfdff, 0x2000, 0, 0, 0, 0, 0, 1));
 /// How long anything may take that has no promise of its own.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that runs. What is dropped first stands first.
 pub struct Stage {

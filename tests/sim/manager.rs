@@ -4,7 +4,7 @@ use std::path::Path;
 
 use acorn::root::{AddressRequest, KeyEvent, Root, RootSettings, ServiceRequest};
 use acorn_core::addr::{AddressPlan, Dual, PolicyBlock};
-use acorn_core::policy::Registry;
+use acorn_core::policy::{Policy, Registry};
 use acorn_core::sync::Server;
 use acorn_core::sync::directory::Sender;
 use acorn_core::sync::message::{MESSAGE_MAX, ManagerRecord, Message};
@@ -93,7 +93,7 @@ impl Manager {
 
     /// Creates a service with a round-robin address. Returns the address.
     pub fn create_service(&mut self, now: Instant, name: &str) -> Dual {
-        let policy = Registry::built_in().policy(Registry::ROUND_ROBIN);
+        let policy: &dyn Policy = Registry::built_in().policy(Registry::ROUND_ROBIN);
         let address = AddressRequest {
             ip_type: policy.ip_type().try_into().expect("a policy's name fits"),
             block: PolicyBlock::new(policy.block()).expect("a policy has a block"),

@@ -105,6 +105,11 @@ impl Packet {
         if sum(&covered) != 0xffff {
             return Err(format!("the checksum of protocol {protocol} is wrong"));
         }
+        let told = u16::from_be_bytes(if bytes[0] >> 4 == 4 { [bytes[2], bytes[3]] } else { [bytes[4], bytes[5]] });
+        let len = if bytes[0] >> 4 == 4 { bytes.len() } else { bytes.len() - 40 };
+        if usize::from(told) != len {
+            return Err(format!("{len} bytes, but the header says {told}"));
+        }
         let port = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
         let word = |at: usize| u32::from_be_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
         let body = match (protocol, message.len()) {

@@ -221,6 +221,20 @@ impl Acorn {
         ended_well(&mut daemon)
     }
 
+    /// The daemon's PID as it is known inside its world.
+    ///
+    /// # Errors
+    /// When the daemon does not run.
+    pub fn pid_inside(&self) -> Result<u32> {
+        match &self.daemon {
+            Some(daemon) => daemon.pid_inside(),
+            None => Err(WorldError::Unexpected {
+                what: "the daemon should run".into(),
+                seen: "it was stopped".into(),
+            }),
+        }
+    }
+
     /// The command line, for a person to type inside the world.
     pub fn command_line(&self, arguments: &str) -> String {
         format!(

@@ -373,6 +373,18 @@ fn the_cursor_outlives_the_table_entry() {
 }
 
 #[test]
+fn the_turn_of_an_address_that_a_service_gives_up_goes_on_when_it_has_it_again() {
+    let (mut table, service) = filled(0..3);
+    let slot = table.pick(service, 0, &REGISTRY, |_, _| true).unwrap();
+    table.advance(service, 0, slot);
+    table.set_header(service, &header(&[2]), &REGISTRY);
+    assert_eq!(table.owner(IpAddr::V4(service_ip(1).v4)), None);
+    table.set_header(service, &header(&[2, 1]), &REGISTRY);
+    let slot = table.pick(service, 1, &REGISTRY, |_, _| true).unwrap();
+    assert_eq!(table.instance(slot).unwrap().number, 1);
+}
+
+#[test]
 fn a_policy_that_is_not_known_is_served_round_robin_and_counted() {
     let mut table = Box::new(Small::new());
     let service = table.ensure_service(ServiceId(1)).unwrap();

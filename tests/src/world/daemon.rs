@@ -74,6 +74,22 @@ impl Daemon {
         self.pid
     }
 
+    /// Its PID as the processes of the world see it.
+    ///
+    /// # Errors
+    /// [`WorldError::Io`] when it is gone.
+    pub fn pid_inside(&self) -> Result<u32> {
+        let path = format!("/proc/{}/status", self.pid);
+        let status = fs::read_to_string(&path).map_err(io(format!("reading {path}")))?;
+        // One PID per nested namespace, the innermost last (proc_pid_status(5)).
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        pids.and_then(|pids| pids.split_whitespace().last()?.parse().ok())
+            .ok_or_else(|| WorldError::Unexpected {
+                what: format!("{path} should name the process's PIDs"),
+                seen: status.clone(),
+            })
+    }
+
     /// The last `lines` lines that it wrote.
     pub fn log(&self, lines: usize) -> String {
         tail(&self.log, lines)

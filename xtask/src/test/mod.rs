@@ -3,7 +3,7 @@
 mod tools;
 
 use crate::{debian, firmware, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub enum Group {
     Net,
     /// The core on a bare-metal target
     Firmware,
-    /// Licences, sources, advisories and unused dependencies
+    /// Licences, sources and unused dependencies
     Dependencies,
     /// The demo
     Demo,
@@ -28,16 +28,10 @@ pub enum Group {
 struct Step {
     group: Group,
     title: &'static str,
-    check: fn() -> Result<Outcome>,
+    check: fn() -> Result<()>,
 }
 
-enum Outcome {
-    Passed,
-    /// It could not be checked here, for a reason that is not the project's fault.
-    Skipped(String),
-}
-
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 8] = [
     Step {
         group: Group::Lint,
         title: "formatting",
@@ -74,11 +68,6 @@ const STEPS: [Step; 9] = [
         check: dependencies,
     },
     Step {
-        group: Group::Dependencies,
-        title: "advisories",
-        check: advisories,
-    },
-    Step {
         group: Group::Demo,
         title: "demo",
         check: demo,
@@ -99,11 +88,7 @@ pub fn run(only: &[Group]) -> Result<ExitCode> {
         println!("\n== {} ==", step.title);
         let started = Instant::now();
         let verdict = match (step.check)() {
-            Ok(Outcome::Passed) => "passed",
-            Ok(Outcome::Skipped(reason)) => {
-                println!("skipped: {reason}");
-                "skipped"
-            }
+            Ok(()) => "passed",
             Err(error) => {
                 println!("\nFAILED: {}: {error:#}", step.title);
                 failed += 1;
@@ -131,11 +116,11 @@ pub fn run(only: &[Group]) -> Result<ExitCode> {
     })
 }
 
-fn formatting() -> Result<Outcome> {
+fn formatting() -> Result<()> {
     cargo(&["fmt", "--all", "--check"]).context("run `cargo fmt`")
 }
 
-fn clippy() -> Result<Outcome> {
+fn clippy() -> Result<()> {
     cargo(&[
         "clippy",
         "--workspace",
@@ -148,13 +133,13 @@ fn clippy() -> Result<Outcome> {
     ])
 }
 
-fn documentation() -> Result<Outcome> {
+fn documentation() -> Result<()> {
     let mut doc = workspace::cargo();
     doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
     passed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
-fn unit_tests() -> Result<Outcome> {
+fn unit_tests() -> Result<()> {
     debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
     cargo(&[
         "test",
@@ -166,7 +151,7 @@ fn unit_tests() -> Result<Outcome> {
     ])
 }
 
-fn system_tests() -> Result<Outcome> {
+fn system_tests() -> Result<()> {
     debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
     // The system tests run this binary, which cargo does not build for another package's tests.
     cargo(&["build", "--package", "acorn", "--locked", "--quiet"])?;
@@ -176,11 +161,11 @@ fn system_tests() -> Result<Outcome> {
     passed(test.env("ACORN_BIN", binary))
 }
 
-fn firmware_build() -> Result<Outcome> {
-    firmware::build().map(|()| Outcome::Passed)
+fn firmware_build() -> Result<()> {
+    firmware::build()
 }
 
-fn dependencies() -> Result<Outcome> {
+fn dependencies() -> Result<()> {
     let mut deny = workspace::command(tools::DENY.path()?);
     workspace::run(deny.args([
         "--log-level",
@@ -195,23 +180,7 @@ fn dependencies() -> Result<Outcome> {
     passed(machete.arg(workspace::root())).context("remove the unused dependencies from Cargo.toml")
 }
 
-fn advisories() -> Result<Outcome> {
-    let mut deny = workspace::command(tools::DENY.path()?);
-    deny.args(["--log-level", "warn", "check", "advisories"]);
-    let output = deny.output().context("cargo-deny can't be started")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        return Ok(Outcome::Passed);
-    }
-    if text.contains("failed to fetch advisory database") {
-        return Ok(Outcome::Skipped(
-            "the RustSec advisory database can't be reached from here".into(),
-        ));
-    }
-    bail!("a dependency has a known defect:\n{text}")
-}
-
-fn demo() -> Result<Outcome> {
+fn demo() -> Result<()> {
     // Through cargo, because a step before may have built this program anew.
     cargo(&[
         "run",
@@ -224,10 +193,10 @@ fn demo() -> Result<Outcome> {
     ])
 }
 
-fn cargo(arguments: &[&str]) -> Result<Outcome> {
+fn cargo(arguments: &[&str]) -> Result<()> {
     passed(workspace::cargo().args(arguments))
 }
 
-fn passed(command: &mut Command) -> Result<Outcome> {
-    workspace::run(command).map(|()| Outcome::Passed)
+fn passed(command: &mut Command) -> Result<()> {
+    workspace::run(command)
 }

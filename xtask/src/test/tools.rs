@@ -11,7 +11,7 @@ pub struct Tool {
     features: &'static [&'static str],
 }
 
-/// Checks licences, sources and advisories.
+/// Checks licences and sources.
 pub const DENY: Tool = Tool {
     name: "cargo-deny",
     version: "0.20.2",

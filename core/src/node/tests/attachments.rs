@@ -136,10 +136,12 @@ fn an_answer_without_room_is_told_as_what_it_is() {
 
 #[test]
 fn a_detached_instance_is_out_at_once_and_the_manager_is_told_until_it_knows() {
-    let mut world = World::ready();
+    let (mut world, _) = World::with_servers(&[(0, B)]);
+    assert_eq!(world.node.router().flows.len(), 1);
     let request = world.node.detach(world.now, attachment(0).id).unwrap();
     assert!(!world.is_attached(0));
     world.settle();
+    assert!(world.node.router().flows.is_empty());
     world.dial(&dial(Family::V4, 1, DIALLED));
     assert_eq!(world.drops(DropReason::UnknownSource), 1);
     world.run(500);

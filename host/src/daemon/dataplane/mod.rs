@@ -283,8 +283,10 @@ impl Dataplane {
     fn handle_payload(&mut self, now: Instant, peer: PeerHandle, from: SocketAddr, len: usize) {
         let at = self.engine_time(now);
         let payload = &mut self.buffers.packet[..len];
-        if Message::is_for_manager(payload) {
-            if let (Some(manager), Some(key)) = (&self.manager, self.tunnels.key(peer)) {
+        if let Some(manager) = &self.manager
+            && Message::is_for_manager(payload)
+        {
+            if let Some(key) = self.tunnels.key(peer) {
                 manager.deliver(Sender { key, observed: Endpoint::from(from) }, payload);
             }
             return;

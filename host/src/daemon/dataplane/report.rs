@@ -20,6 +20,8 @@ impl Dataplane {
         for (reason, count) in self.tunnels.counters().all_drops() {
             status.counters.insert(format!("tunnel_drop_{}", reason.name()), count);
         }
+        let kept = self.tunnels.counters().unknown_keys_kept;
+        status.counters.insert("tunnel_unknown_keys_kept".to_owned(), kept);
         if let Some(node) = &self.node {
             let router = node.engine.router();
             status.flows = router.flows.len() as u64;

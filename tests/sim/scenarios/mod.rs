@@ -1,0 +1,4 @@
+//! What is proven, by theme.
+
+mod cold_flow;
+mod restarts;
