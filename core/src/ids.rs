@@ -15,21 +15,15 @@ pub const NAME_PART_MAX: usize = 30;
 pub const NODE_NAME_MAX: usize = 63;
 
 /// A service, as the root numbers it. Never reused for another service; 0 is no service.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceId(pub u32);
 
 /// A node, as the root numbers it. Never reused for another node; 0 is no node.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 
 /// One instance of a service: its number is unique in the service and survives a move to another node.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InstanceId {
     /// The service.
     pub service: ServiceId,
@@ -43,10 +37,7 @@ pub struct NodeKey(pub [u8; 32]);
 
 impl InstanceId {
     /// No instance.
-    pub const NONE: Self = Self {
-        service: ServiceId(0),
-        number: 0,
-    };
+    pub const NONE: Self = Self { service: ServiceId(0), number: 0 };
 }
 
 /// The length of a key's text form: 32 bytes in padded base64.
@@ -115,11 +106,7 @@ impl core::str::FromStr for NodeKey {
 /// As text in formats for people, as bytes in others.
 impl Serialize for NodeKey {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            self.0.serialize(serializer)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
@@ -143,15 +130,11 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// No endpoint: the node is known, where it is is not.
-    pub const UNKNOWN: Self = Self {
-        addr: [0; 16],
-        port: 0,
-    };
+    pub const UNKNOWN: Self = Self { addr: [0; 16], port: 0 };
 
     /// The socket address, if there is one.
     pub fn get(self) -> Option<SocketAddr> {
-        (self.port != 0)
-            .then(|| SocketAddr::new(Ipv6Addr::from(self.addr).to_canonical(), self.port))
+        (self.port != 0).then(|| SocketAddr::new(Ipv6Addr::from(self.addr).to_canonical(), self.port))
     }
 }
 
@@ -161,10 +144,7 @@ impl From<SocketAddr> for Endpoint {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Self {
-            addr: addr.octets(),
-            port: at.port(),
-        }
+        Self { addr: addr.octets(), port: at.port() }
     }
 }
 
@@ -221,9 +201,7 @@ impl ServiceName {
                 return Err(NameError::Character);
             }
         }
-        heapless::String::try_from(text)
-            .map(Self)
-            .map_err(|_| NameError::PartLength)
+        heapless::String::try_from(text).map(Self).map_err(|_| NameError::PartLength)
     }
 
     /// The name as text.
@@ -269,10 +247,7 @@ mod tests {
         let long = "a".repeat(30);
         assert!(ServiceName::new(&[long.as_str(); 4].join(".")).is_ok());
         let longer = "a".repeat(31);
-        assert_eq!(
-            ServiceName::new(&[longer.as_str(); 4].join(".")),
-            Err(NameError::PartLength)
-        );
+        assert_eq!(ServiceName::new(&[longer.as_str(); 4].join(".")), Err(NameError::PartLength));
     }
 
     #[test]

@@ -30,10 +30,7 @@ pub(crate) struct HashIndex<const N: usize, const K: usize> {
 
 impl<const N: usize, const K: usize> HashIndex<N, K> {
     pub(crate) const fn new() -> Self {
-        Self {
-            heads: [[0; K]; N],
-            next: [[0; K]; N],
-        }
+        Self { heads: [[0; K]; N], next: [[0; K]; N] }
     }
 
     /// Adds the `key`-th key of row `slot`. The entry must not be in the index already.
@@ -77,18 +74,9 @@ impl<const N: usize, const K: usize> HashIndex<N, K> {
 
     /// The first entry under `hash` for which `is_it(slot, key)` holds.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        hash: u64,
-        mut is_it: impl FnMut(usize, usize) -> bool,
-    ) -> Option<(usize, usize)> {
+    pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(usize, usize) -> bool) -> Option<(usize, usize)> {
         let (bucket, lane) = Self::bucket(hash);
-        let mut at = self
-            .heads
-            .get(bucket)
-            .and_then(|row| row.get(lane))
-            .copied()
-            .unwrap_or(0);
+        let mut at = self.heads.get(bucket).and_then(|row| row.get(lane)).copied().unwrap_or(0);
         while at != 0 {
             let (slot, key) = Self::place(at);
             if is_it(slot, key) {
@@ -101,19 +89,12 @@ impl<const N: usize, const K: usize> HashIndex<N, K> {
 
     fn next_of(&self, entry: u32) -> u32 {
         let (row, col) = Self::place(entry);
-        self.next
-            .get(row)
-            .and_then(|r| r.get(col))
-            .copied()
-            .unwrap_or(0)
+        self.next.get(row).and_then(|r| r.get(col)).copied().unwrap_or(0)
     }
 
     /// Spreads the upper half of the hash over all `N * K` chains by multiplication instead of a slow division.
     #[inline]
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "a 32-bit times a 32-bit number fits 64 bits; K is not 0"
-    )]
+    #[expect(clippy::arithmetic_side_effects, reason = "a 32-bit times a 32-bit number fits 64 bits; K is not 0")]
     fn bucket(hash: u64) -> (usize, usize) {
         let chains = N.saturating_mul(K) as u64;
         let chain = ((hash >> 32) * chains) >> 32;

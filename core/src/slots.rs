@@ -10,10 +10,7 @@ pub struct RowRef {
 
 impl RowRef {
     /// A reference to nothing: never current.
-    pub const NONE: Self = Self {
-        row: 0,
-        generation: 0,
-    };
+    pub const NONE: Self = Self { row: 0, generation: 0 };
 
     /// The row's number in its table.
     pub const fn row(self) -> usize {
@@ -36,13 +33,7 @@ pub(crate) struct Slots<const N: usize> {
 
 impl<const N: usize> Slots<N> {
     pub(crate) const fn new() -> Self {
-        Self {
-            generation: [0; N],
-            next_free: [0; N],
-            free: 0,
-            fresh: 0,
-            used: 0,
-        }
+        Self { generation: [0; N], next_free: [0; N], free: 0, fresh: 0, used: 0 }
     }
 
     /// Takes a free row; none when all are in use.
@@ -61,17 +52,12 @@ impl<const N: usize> Slots<N> {
         let generation = self.generation.get_mut(row as usize)?;
         *generation = generation.wrapping_add(1);
         self.used = self.used.saturating_add(1);
-        Some(RowRef {
-            row,
-            generation: *generation,
-        })
+        Some(RowRef { row, generation: *generation })
     }
 
     /// Gives a row back. Nothing happens when it is free already.
     pub(crate) fn give_back(&mut self, row: usize) {
-        let (Some(generation), Some(next)) =
-            (self.generation.get_mut(row), self.next_free.get_mut(row))
-        else {
+        let (Some(generation), Some(next)) = (self.generation.get_mut(row), self.next_free.get_mut(row)) else {
             return;
         };
         if generation.is_multiple_of(2) {
@@ -93,24 +79,19 @@ impl<const N: usize> Slots<N> {
     }
 
     pub(crate) fn is_used(&self, row: usize) -> bool {
-        self.generation
-            .get(row)
-            .is_some_and(|generation| !generation.is_multiple_of(2))
+        self.generation.get(row).is_some_and(|generation| !generation.is_multiple_of(2))
     }
 
     /// Whether the row still holds what it held when the reference was made.
     #[inline]
     pub(crate) fn is_current(&self, reference: RowRef) -> bool {
-        self.generation.get(reference.row()) == Some(&reference.generation)
-            && !reference.generation.is_multiple_of(2)
+        self.generation.get(reference.row()) == Some(&reference.generation) && !reference.generation.is_multiple_of(2)
     }
 
     /// A reference to a used row.
     pub(crate) fn reference(&self, row: usize) -> Option<RowRef> {
-        self.is_used(row).then(|| RowRef {
-            row: row as u32,
-            generation: self.generation.get(row).copied().unwrap_or(0),
-        })
+        self.is_used(row)
+            .then(|| RowRef { row: row as u32, generation: self.generation.get(row).copied().unwrap_or(0) })
     }
 
     /// Rows in use.
@@ -142,10 +123,7 @@ mod tests {
     fn all_rows_are_given_once_and_again_after_their_return() {
         let mut slots = Slots::<4>::new();
         let taken: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
-        assert_eq!(
-            taken.iter().map(|r| r.row()).collect::<Vec<_>>(),
-            [0, 1, 2, 3]
-        );
+        assert_eq!(taken.iter().map(|r| r.row()).collect::<Vec<_>>(), [0, 1, 2, 3]);
         slots.give_back(2);
         slots.give_back(2);
         assert_eq!(slots.len(), 3);

@@ -146,8 +146,7 @@ mod tests {
             counters.count(reason);
             assert_eq!(counters.drops(reason), 1, "{reason}");
         }
-        let names: std::collections::HashSet<_> =
-            DropReason::ALL.iter().map(|r| r.name()).collect();
+        let names: std::collections::HashSet<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
         assert_eq!(names.len(), DropReason::ALL.len());
     }
 }

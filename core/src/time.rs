@@ -66,10 +66,7 @@ impl Instant {
 
 /// Whole milliseconds, `u64::MAX` when there are more.
 const fn millis(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_mul(1000)
-        .saturating_add(duration.subsec_millis() as u64)
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis() as u64)
 }
 
 #[cfg(test)]
@@ -78,32 +75,17 @@ mod tests {
 
     #[test]
     fn addition_saturates_at_the_end_of_time() {
-        assert_eq!(
-            Instant(5).saturating_add(Duration::from_micros(1_999)),
-            Instant(6)
-        );
+        assert_eq!(Instant(5).saturating_add(Duration::from_micros(1_999)), Instant(6));
         assert_eq!(Instant(5).saturating_add(Duration::MAX), Instant::MAX);
         assert_eq!(Instant(5).checked_add(Duration::MAX), None);
-        assert_eq!(
-            Instant(5).checked_add(Duration::from_secs(1)),
-            Some(Instant(1_005))
-        );
+        assert_eq!(Instant(5).checked_add(Duration::from_secs(1)), Some(Instant(1_005)));
         assert_eq!(Instant::from_secs(u64::MAX), Instant::MAX);
     }
 
     #[test]
     fn the_time_since_a_later_instant_is_zero() {
-        assert_eq!(
-            Instant(5).saturating_duration_since(Instant(9)),
-            Duration::ZERO
-        );
-        assert_eq!(
-            Instant(9).saturating_duration_since(Instant(5)),
-            Duration::from_millis(4)
-        );
-        assert_eq!(
-            Instant(9).saturating_sub(Duration::from_secs(1)),
-            Instant::ZERO
-        );
+        assert_eq!(Instant(5).saturating_duration_since(Instant(9)), Duration::ZERO);
+        assert_eq!(Instant(9).saturating_duration_since(Instant(5)), Duration::from_millis(4));
+        assert_eq!(Instant(9).saturating_sub(Duration::from_secs(1)), Instant::ZERO);
     }
 }

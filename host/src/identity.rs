@@ -126,24 +126,16 @@ impl Identity {
     /// [`IdentityError::Read`] when the file is missing or unreadable, [`IdentityError::WideMode`] when its mode
     /// allows more than 0600, [`IdentityError::Damaged`] when its content is not a key.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let read_error = |source| IdentityError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let read_error = |source| IdentityError::Read { path: path.to_owned(), source };
         let mut file = std::fs::File::open(path).map_err(read_error)?;
         let meta = file.metadata().map_err(read_error)?;
-        let damaged = || IdentityError::Damaged {
-            path: path.to_owned(),
-        };
+        let damaged = || IdentityError::Damaged { path: path.to_owned() };
         if !meta.is_file() {
             return Err(damaged());
         }
         let mode = meta.permissions().mode() & 0o7777;
         if mode & FORBIDDEN_MODE != 0 {
-            return Err(IdentityError::WideMode {
-                path: path.to_owned(),
-                mode,
-            });
+            return Err(IdentityError::WideMode { path: path.to_owned(), mode });
         }
         // One byte more than key and newline, so that a longer file is seen to be longer.
         let mut content = Zeroizing::new([0; KEY_TEXT_LEN + 2]);
@@ -154,9 +146,7 @@ impl Identity {
                 read => len += read,
             }
         }
-        let text = content[..len]
-            .strip_suffix(b"\n")
-            .unwrap_or(&content[..len]);
+        let text = content[..len].strip_suffix(b"\n").unwrap_or(&content[..len]);
         match decode_key(text) {
             Some(key) if *key != [0; 32] => Ok(Self::from(PrivateKey(key))),
             _ => Err(damaged()),
@@ -178,10 +168,7 @@ impl Identity {
                     .encode_slice(identity.private.as_bytes(), &mut text[..KEY_TEXT_LEN])
                     .map_err(io::Error::other)
                     .and_then(|_| state_file::replace(path, &text[..]))
-                    .map_err(|source| IdentityError::Write {
-                        path: path.to_owned(),
-                        source,
-                    })?;
+                    .map_err(|source| IdentityError::Write { path: path.to_owned(), source })?;
                 Ok(identity)
             }
             loaded => loaded,
@@ -240,19 +227,12 @@ mod tests {
     #[test]
     fn public_key_is_derived_as_in_rfc_7748_section_6_1() {
         let private = [
-            0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2,
-            0x66, 0x45, 0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5,
-            0x1d, 0xb9, 0x2c, 0x2a,
+            0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45, 0xdf, 0x4c,
+            0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a,
         ];
         let identity = Identity::from(PrivateKey::from(Zeroizing::new(private)));
-        assert_eq!(
-            identity.public().as_bytes()[..8],
-            [0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54]
-        );
-        assert_eq!(
-            identity.public().to_string(),
-            "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
-        );
+        assert_eq!(identity.public().as_bytes()[..8], [0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54]);
+        assert_eq!(identity.public().to_string(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
     }
 
     #[test]
@@ -286,11 +266,7 @@ mod tests {
         let made = Identity::load_or_create(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode, 0o600);
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "a temporary file stayed"
-        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file stayed");
         let found = Identity::load_or_create(&path).unwrap();
         assert_eq!(found.public(), made.public());
         assert_eq!(found.private().as_bytes(), made.private().as_bytes());
@@ -298,10 +274,7 @@ mod tests {
 
     #[test]
     fn two_fresh_identities_differ() {
-        assert_ne!(
-            Identity::generate().unwrap().public(),
-            Identity::generate().unwrap().public()
-        );
+        assert_ne!(Identity::generate().unwrap().public(), Identity::generate().unwrap().public());
     }
 
     #[test]
@@ -335,10 +308,7 @@ mod tests {
         ] {
             write(&path, bad.as_bytes(), 0o600);
             let error = Identity::load_or_create(&path).unwrap_err();
-            assert!(
-                matches!(error, IdentityError::Damaged { .. }),
-                "{bad:?}: {error}"
-            );
+            assert!(matches!(error, IdentityError::Damaged { .. }), "{bad:?}: {error}");
             assert_eq!(fs::read(&path).unwrap(), bad.as_bytes());
         }
         write(&path, good.as_bytes(), 0o600);
@@ -349,10 +319,7 @@ mod tests {
     fn a_directory_in_place_of_the_key_is_refused() {
         let (dir, _) = key_file();
         let error = Identity::load_or_create(dir.path()).unwrap_err();
-        assert!(matches!(
-            error,
-            IdentityError::Damaged { .. } | IdentityError::Read { .. }
-        ));
+        assert!(matches!(error, IdentityError::Damaged { .. } | IdentityError::Read { .. }));
     }
 
     #[test]

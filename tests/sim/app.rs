@@ -107,6 +107,15 @@ impl App {
         self.segment(port, dst, seq, ack, ACK, payload)
     }
 
+    /// The end of a TCP connection.
+    pub fn finish(&mut self, port: u16) -> Vec<u8> {
+        let dst = self.dialled[&port];
+        let connection = self.connections.get_mut(&port).expect("connected");
+        let (seq, ack) = (connection.seq, connection.ack);
+        connection.seq += 1;
+        self.segment(port, dst, seq, ack, FIN | ACK, Vec::new())
+    }
+
     /// The sequence number that this end of a TCP connection expects next.
     pub fn expects(&self, port: u16) -> Option<u32> {
         Some(self.connections.get(&port)?.ack)

@@ -161,7 +161,7 @@ impl Host {
             endpoint: Endpoint::UNKNOWN,
             subnet: None,
             lease_ms: 0,
-            capacities: Capacities { services: 16, instances: 128, nodes: 64 },
+            capacities: Capacities { services: 64, instances: 256, nodes: 64 },
         };
         let config = NodeConfig {
             plan: self.plan,

@@ -16,7 +16,7 @@ use crate::manager::{Manager, Wish};
 use crate::tunnel::{Event, Frame, Tunnels};
 
 /// What a simulated node can hold: services, instances, nodes, flows, attachments, waiting packets.
-pub type SimNode = Node<16, 128, 64, 512, 16, 64>;
+pub type SimNode = Node<64, 256, 64, 512, 16, 64>;
 
 /// Who wants a tunnel: the engine, by the row of a node, and the manager in this process.
 #[derive(Clone, Copy, Default)]

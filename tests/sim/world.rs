@@ -194,22 +194,23 @@ impl World {
     /// The same from a given port.
     pub fn ask_from(&mut self, host: usize, app: InstanceId, port: u16, dst: IpAddr, sequence: u32) {
         let packet = self.app(host, app).ask(port, dst, sequence);
-        self.application_sends(host, packet);
+        self.send_packet(host, packet);
     }
 
     pub fn connect(&mut self, host: usize, app: InstanceId, dst: IpAddr) -> u16 {
         let port = self.app(host, app).new_port();
         let packet = self.app(host, app).connect(port, dst);
-        self.application_sends(host, packet);
+        self.send_packet(host, packet);
         port
     }
 
     pub fn say(&mut self, host: usize, app: InstanceId, port: u16, sequence: u32) {
         let packet = self.app(host, app).say(port, sequence);
-        self.application_sends(host, packet);
+        self.send_packet(host, packet);
     }
 
-    fn application_sends(&mut self, host: usize, packet: Vec<u8>) {
+    /// An application sends a packet.
+    pub fn send_packet(&mut self, host: usize, packet: Vec<u8>) {
         let now = self.now;
         // Without a daemon the packet goes into the void.
         if let Some(process) = &mut self.hosts[host].process {

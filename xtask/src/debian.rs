@@ -17,35 +17,14 @@ pub struct Need {
 
 /// What the demo runs.
 pub const DEMO: [Need; 4] = [
-    Need {
-        package: "iproute2",
-        brings: "ip",
-    },
-    Need {
-        package: "iputils-ping",
-        brings: "ping",
-    },
-    Need {
-        package: "util-linux",
-        brings: "nsenter",
-    },
-    Need {
-        package: "tcpdump",
-        brings: "tcpdump",
-    },
+    Need { package: "iproute2", brings: "ip" },
+    Need { package: "iputils-ping", brings: "ping" },
+    Need { package: "util-linux", brings: "nsenter" },
+    Need { package: "tcpdump", brings: "tcpdump" },
 ];
 
 /// What the network tests run besides.
-pub const TESTS: [Need; 2] = [
-    Need {
-        package: "curl",
-        brings: "curl",
-    },
-    Need {
-        package: "nftables",
-        brings: "nft",
-    },
-];
+pub const TESTS: [Need; 2] = [Need { package: "curl", brings: "curl" }, Need { package: "nftables", brings: "nft" }];
 
 /// Makes sure that all of them are there.
 ///
@@ -62,26 +41,14 @@ pub fn require(needs: &[Need]) -> Result<()> {
     }
     println!("Installing the Debian packages {list}.");
     update()?;
-    quietly(
-        apt_get()
-            .args(["install", "--no-install-recommends"])
-            .args(&missing),
-    )
+    quietly(apt_get().args(["install", "--no-install-recommends"]).args(&missing))
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {
     let there = |need: &&Need| {
-        if need.brings.starts_with('/') {
-            Path::new(need.brings).exists()
-        } else {
-            workspace::has_program(need.brings)
-        }
+        if need.brings.starts_with('/') { Path::new(need.brings).exists() } else { workspace::has_program(need.brings) }
     };
-    needs
-        .iter()
-        .filter(|need| !there(need))
-        .map(|need| need.package)
-        .collect()
+    needs.iter().filter(|need| !there(need)).map(|need| need.package).collect()
 }
 
 /// Fetches the package lists, once per run.
@@ -96,9 +63,7 @@ fn update() -> Result<()> {
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .arg("--yes")
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.arg("--yes").env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
@@ -106,17 +71,9 @@ fn apt_get() -> Command {
 fn quietly(command: &mut Command) -> Result<()> {
     let output = command.output().context("apt-get can't be started")?;
     if !output.status.success() {
-        let words: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`apt-get {}` failed ({}):\n{}",
-            words.join(" "),
-            output.status,
-            said.trim()
-        );
+        bail!("`apt-get {}` failed ({}):\n{}", words.join(" "), output.status, said.trim());
     }
     Ok(())
 }
@@ -128,22 +85,10 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_named() {
         let needs = [
-            Need {
-                package: "dash",
-                brings: "sh",
-            },
-            Need {
-                package: "no-such-program",
-                brings: "acorn-no-such-program",
-            },
-            Need {
-                package: "base-files",
-                brings: "/etc",
-            },
-            Need {
-                package: "no-such-file",
-                brings: "/acorn/no/such/file",
-            },
+            Need { package: "dash", brings: "sh" },
+            Need { package: "no-such-program", brings: "acorn-no-such-program" },
+            Need { package: "base-files", brings: "/etc" },
+            Need { package: "no-such-file", brings: "/acorn/no/such/file" },
         ];
         assert_eq!(missing(&needs), ["no-such-program", "no-such-file"]);
     }

@@ -10,22 +10,10 @@ const TARGET: &str = "thumbv7m-none-eabi";
 
 /// Debian's own toolchain with the sources of the standard library, for machines where rustup has no target installed.
 const PACKAGES: [Need; 4] = [
-    Need {
-        package: "rustc-web",
-        brings: RUSTC,
-    },
-    Need {
-        package: "cargo-web",
-        brings: CARGO,
-    },
-    Need {
-        package: "rust-web-src",
-        brings: "/usr/lib/rustlib/src",
-    },
-    Need {
-        package: "lld-22",
-        brings: "/usr/bin/lld-22",
-    },
+    Need { package: "rustc-web", brings: RUSTC },
+    Need { package: "cargo-web", brings: CARGO },
+    Need { package: "rust-web-src", brings: "/usr/lib/rustlib/src" },
+    Need { package: "lld-22", brings: "/usr/bin/lld-22" },
 ];
 const RUSTC: &str = "/usr/bin/rustc";
 const RUSTDOC: &str = "/usr/bin/rustdoc";
@@ -42,34 +30,17 @@ pub fn build() -> Result<()> {
         debian::require(&PACKAGES)?;
         (debian_cargo(), "Debian's toolchain")
     };
-    cargo.args([
-        "build",
-        "--package",
-        "acorn-core",
-        "--release",
-        "--locked",
-        "--target",
-        TARGET,
-    ]);
+    cargo.args(["build", "--package", "acorn-core", "--release", "--locked", "--target", TARGET]);
     // The two toolchains' versions differ from the workspace's: apart, neither spoils the other's build cache.
-    cargo
-        .arg("--target-dir")
-        .arg(workspace::target().join("firmware"));
+    cargo.arg("--target-dir").arg(workspace::target().join("firmware"));
     workspace::run(&mut cargo)?;
     println!("acorn-core is built for {TARGET} with {toolchain}.");
     Ok(())
 }
 
 fn rustup_has_target() -> bool {
-    let output = Command::new("rustup")
-        .args(["target", "list", "--installed"])
-        .stderr(Stdio::null())
-        .output();
-    output.is_ok_and(|output| {
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .any(|line| line == TARGET)
-    })
+    let output = Command::new("rustup").args(["target", "list", "--installed"]).stderr(Stdio::null()).output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line == TARGET))
 }
 
 /// Debian has no library built for the target, so cargo builds `core` from source: a feature of nightly compilers,

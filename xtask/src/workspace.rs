@@ -9,8 +9,7 @@ use std::process::Command;
 pub fn root() -> PathBuf {
     // `cargo run` says where it found this package. The path at compile time is another one when checkouts share a
     // target directory.
-    let own =
-        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let own = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = PathBuf::from(own);
     own.parent().unwrap_or(&own).to_owned()
 }
@@ -46,9 +45,7 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// When it can't be started, or exits with anything but 0.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = shown(command);
-    let status = command
-        .status()
-        .with_context(|| format!("`{line}` can't be started"))?;
+    let status = command.status().with_context(|| format!("`{line}` can't be started"))?;
     if !status.success() {
         bail!("`{line}` failed ({status})");
     }
@@ -59,18 +56,11 @@ pub fn run(command: &mut Command) -> Result<()> {
 pub fn has_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(system)
-        .any(|directory| directory.join(name).is_file())
+    env::split_paths(&path).chain(system).any(|directory| directory.join(name).is_file())
 }
 
 fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
-    [name]
-        .into_iter()
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    [name].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

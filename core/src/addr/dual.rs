@@ -158,10 +158,7 @@ mod tests {
 
     use super::*;
 
-    const PAIR: Dual = Dual::new(
-        Ipv4Addr::new(10, 30, 0, 1),
-        Ipv6Addr::new(0xfdff, 0x2000, 0, 0, 0, 0, 0, 1),
-    );
+    const PAIR: Dual = Dual::new(Ipv4Addr::new(10, 30, 0, 1), Ipv6Addr::new(0xfdff, 0x2000, 0, 0, 0, 0, 0, 1));
 
     #[test]
     fn a_pair_knows_its_two_addresses_and_no_other() {
@@ -176,9 +173,6 @@ mod tests {
 
     #[test]
     fn a_pair_reads_as_both_addresses() {
-        assert_eq!(
-            NamespaceIp::new(PAIR).to_string(),
-            "10.30.0.1 / fdff:2000::1"
-        );
+        assert_eq!(NamespaceIp::new(PAIR).to_string(), "10.30.0.1 / fdff:2000::1");
     }
 }

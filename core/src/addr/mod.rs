@@ -13,8 +13,8 @@ mod subnet;
 
 pub use dual::{Dual, Family, InstanceIp, NamespaceIp, ServiceIp};
 pub use plan::{
-    AddressPlan, CustomAddressError, PlanError, PlanPools, PolicyBlock, SubnetRequestError,
-    WORKER_PREFIX_V4, WORKER_PREFIX_V6,
+    AddressPlan, CustomAddressError, PlanError, PlanPools, PolicyBlock, SubnetRequestError, WORKER_PREFIX_V4,
+    WORKER_PREFIX_V6,
 };
 pub use pool::{Pool, PoolCounts, PoolError};
 pub use subnet::{Range4, Range6, Subnet4, Subnet6, SubnetError, WorkerSubnet};

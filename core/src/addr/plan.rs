@@ -46,9 +46,7 @@ impl PlanPools {
         worker_v4: Subnet4::containing(Ipv4Addr::new(10, 18, 0, 0), 16).range(),
         worker_v6: Range6::spanning(
             Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0),
-            Ipv6Addr::new(
-                0xfdfd, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff,
-            ),
+            Ipv6Addr::new(0xfdfd, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff),
         ),
         service_v4: Subnet4::containing(Ipv4Addr::new(10, 30, 0, 0), 16),
         service_v6: Subnet6::containing(Ipv6Addr::new(0xfdff, 0, 0, 0, 0, 0, 0, 0), 16),
@@ -79,14 +77,12 @@ pub enum PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Overlap(family) => write!(
-                f,
-                "the {family} worker pool and the {family} service net overlap: move one of them"
-            ),
-            Self::Reserved => write!(
-                f,
-                "{RESERVED_V6} is reserved: keep the IPv6 worker pool and service net out of it"
-            ),
+            Self::Overlap(family) => {
+                write!(f, "the {family} worker pool and the {family} service net overlap: move one of them")
+            }
+            Self::Reserved => {
+                write!(f, "{RESERVED_V6} is reserved: keep the IPv6 worker pool and service net out of it")
+            }
             Self::Unaligned(family) => {
                 let prefix = match family {
                     Family::V4 => WORKER_PREFIX_V4,
@@ -97,12 +93,10 @@ impl fmt::Display for PlanError {
                     "the {family} worker pool must consist of whole /{prefix} subnets: start and end it on their boundaries"
                 )
             }
-            Self::FewerV6Workers => f.write_str(
-                "the IPv6 worker pool has fewer /120 than the IPv4 worker pool has /26: make it larger",
-            ),
-            Self::ServicePrefix(Family::V4) => {
-                f.write_str("the IPv4 service net must be a /8 to /30")
+            Self::FewerV6Workers => {
+                f.write_str("the IPv6 worker pool has fewer /120 than the IPv4 worker pool has /26: make it larger")
             }
+            Self::ServicePrefix(Family::V4) => f.write_str("the IPv4 service net must be a /8 to /30"),
             Self::ServicePrefix(Family::V6) => {
                 write!(f, "the IPv6 service net must be at most a /{LONGEST_SERVICE_V6}")
             }
@@ -134,12 +128,8 @@ impl fmt::Display for CustomAddressError {
             Self::OutsidePool { base, prefix } => {
                 write!(f, "the address must be in {base}/{prefix}")
             }
-            Self::Network => {
-                f.write_str("the address is the network address of the service net: choose another")
-            }
-            Self::Broadcast => f.write_str(
-                "the address is the broadcast address of the service net: choose another",
-            ),
+            Self::Network => f.write_str("the address is the network address of the service net: choose another"),
+            Self::Broadcast => f.write_str("the address is the broadcast address of the service net: choose another"),
         }
     }
 }
@@ -175,11 +165,7 @@ impl PolicyBlock {
     /// Block `number`, or `None` when it is not in 1..=15. Block 0 belongs to the instances.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
-        if number >= 1 && number <= 15 {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number >= 1 && number <= 15 { Some(Self(number)) } else { None }
     }
 
     /// The number, 1..=15.
@@ -218,9 +204,7 @@ pub struct AddressPlan {
 
 impl AddressPlan {
     /// The plan of the default pools.
-    pub const DEFAULT: Self = Self {
-        pools: PlanPools::DEFAULT,
-    };
+    pub const DEFAULT: Self = Self { pools: PlanPools::DEFAULT };
 
     /// The plan of `pools`.
     ///
@@ -289,10 +273,7 @@ impl AddressPlan {
     /// The worker subnet number `index`, both families; `None` behind the last.
     #[must_use]
     pub const fn worker_subnet(&self, index: u32) -> Option<WorkerSubnet> {
-        match (
-            self.pools.worker_v4.cut(WORKER_PREFIX_V4, index),
-            self.pools.worker_v6.cut(WORKER_PREFIX_V6, index),
-        ) {
+        match (self.pools.worker_v4.cut(WORKER_PREFIX_V4, index), self.pools.worker_v6.cut(WORKER_PREFIX_V6, index)) {
             (Some(v4), Some(v6)) => match WorkerSubnet::new(v4, v6) {
                 Ok(subnet) => Some(subnet),
                 Err(_) => None,
@@ -319,14 +300,12 @@ impl AddressPlan {
     #[must_use]
     pub fn worker_subnet_of(&self, addr: IpAddr) -> Option<WorkerSubnet> {
         let index = match addr {
-            IpAddr::V4(v4) => self.pools.worker_v4.index_of(
-                WORKER_PREFIX_V4,
-                Subnet4::containing(v4, WORKER_PREFIX_V4).base(),
-            ),
-            IpAddr::V6(v6) => self.pools.worker_v6.index_of(
-                WORKER_PREFIX_V6,
-                Subnet6::containing(v6, WORKER_PREFIX_V6).base(),
-            ),
+            IpAddr::V4(v4) => {
+                self.pools.worker_v4.index_of(WORKER_PREFIX_V4, Subnet4::containing(v4, WORKER_PREFIX_V4).base())
+            }
+            IpAddr::V6(v6) => {
+                self.pools.worker_v6.index_of(WORKER_PREFIX_V6, Subnet6::containing(v6, WORKER_PREFIX_V6).base())
+            }
         }?;
         self.worker_subnet(index)
     }
@@ -349,10 +328,7 @@ impl AddressPlan {
     /// The IPv6 net of the instances, `fdff::/20` by default: `fdff:0000::/21` and behind it `fdff:0800::/21`.
     #[must_use]
     pub const fn instance_net(&self) -> Subnet6 {
-        Subnet6::containing(
-            self.pools.service_v6.base(),
-            self.pools.service_v6.prefix().saturating_add(BLOCK_BITS),
-        )
+        Subnet6::containing(self.pools.service_v6.base(), self.pools.service_v6.prefix().saturating_add(BLOCK_BITS))
     }
 
     /// The IPv6 address of an instance at `offset`, which starts at 1; `None` for 0.
@@ -381,10 +357,7 @@ impl AddressPlan {
             Some(number) => number,
             None => 0,
         };
-        Subnet6::containing(
-            Ipv6Addr::from_bits(net.base().to_bits() | number),
-            prefix.saturating_add(1),
-        )
+        Subnet6::containing(Ipv6Addr::from_bits(net.base().to_bits() | number), prefix.saturating_add(1))
     }
 
     /// The IPv6 service IP at `offset`, which starts at 1, under the policy with this block number; `None` for 0.
@@ -399,9 +372,7 @@ impl AddressPlan {
     /// The block of the policy that `addr` is a service IP of; `None` for anything else.
     #[must_use]
     pub fn policy_block_of(&self, addr: Ipv6Addr) -> Option<PolicyBlock> {
-        (1..=15)
-            .filter_map(PolicyBlock::new)
-            .find(|&block| self.policy_net(block).contains(addr))
+        (1..=15).filter_map(PolicyBlock::new).find(|&block| self.policy_net(block).contains(addr))
     }
 
     /// The offset, in the shared IPv4 pool, of a service IP that a user asks for.
@@ -411,10 +382,7 @@ impl AddressPlan {
     pub fn check_custom_v4(&self, addr: Ipv4Addr) -> Result<u32, CustomAddressError> {
         let pool = self.pools.service_v4;
         match pool.offset_of(addr) {
-            None => Err(CustomAddressError::OutsidePool {
-                base: IpAddr::V4(pool.base()),
-                prefix: pool.prefix(),
-            }),
+            None => Err(CustomAddressError::OutsidePool { base: IpAddr::V4(pool.base()), prefix: pool.prefix() }),
             Some(0) => Err(CustomAddressError::Network),
             Some(offset) if offset > self.last_service_v4() => Err(CustomAddressError::Broadcast),
             Some(offset) => Ok(offset),
@@ -428,16 +396,10 @@ impl AddressPlan {
     ///
     /// # Errors
     /// [`CustomAddressError::OutsidePool`].
-    pub fn check_custom_v6(
-        &self,
-        block: PolicyBlock,
-        addr: Ipv6Addr,
-    ) -> Result<u128, CustomAddressError> {
+    pub fn check_custom_v6(&self, block: PolicyBlock, addr: Ipv6Addr) -> Result<u128, CustomAddressError> {
         let net = self.policy_net(block);
-        net.offset_of(addr).ok_or(CustomAddressError::OutsidePool {
-            base: IpAddr::V6(net.base()),
-            prefix: net.prefix(),
-        })
+        net.offset_of(addr)
+            .ok_or(CustomAddressError::OutsidePool { base: IpAddr::V6(net.base()), prefix: net.prefix() })
     }
 }
 
@@ -475,10 +437,7 @@ mod tests {
 
     #[test]
     fn the_default_plan_keeps_its_own_rules() {
-        assert_eq!(
-            AddressPlan::new(PlanPools::DEFAULT),
-            Ok(AddressPlan::DEFAULT)
-        );
+        assert_eq!(AddressPlan::new(PlanPools::DEFAULT), Ok(AddressPlan::DEFAULT));
     }
 
     #[test]
@@ -490,10 +449,7 @@ mod tests {
         assert_eq!(PLAN.policy_net(block(15)).to_string(), "fdff:f000::/21");
         // The two /21 of the instances, one behind the other.
         assert_eq!(PLAN.instance_net().to_string(), "fdff::/20");
-        assert!(
-            PLAN.instance_net()
-                .contains("fdff:0fff:ffff::1".parse().unwrap())
-        );
+        assert!(PLAN.instance_net().contains("fdff:0fff:ffff::1".parse().unwrap()));
         for (addr, expected) in [
             ("10.30.0.1", true),
             ("10.30.255.255", true),
@@ -502,11 +458,7 @@ mod tests {
             ("fdff:f800::1", true),
             ("fdfe::1", false),
         ] {
-            assert_eq!(
-                PLAN.is_service_net(addr.parse().unwrap()),
-                expected,
-                "{addr}"
-            );
+            assert_eq!(PLAN.is_service_net(addr.parse().unwrap()), expected, "{addr}");
         }
         for (addr, expected) in [
             ("10.18.0.0", true),
@@ -516,11 +468,7 @@ mod tests {
             ("fdfe::", false),
             ("fbff::", false),
         ] {
-            assert_eq!(
-                PLAN.is_worker_net(addr.parse().unwrap()),
-                expected,
-                "{addr}"
-            );
+            assert_eq!(PLAN.is_worker_net(addr.parse().unwrap()), expected, "{addr}");
         }
     }
 
@@ -538,10 +486,7 @@ mod tests {
         assert_eq!(PLAN.worker_subnet(1024), None);
         assert_eq!(PLAN.worker_subnet_of("10.19.0.1".parse().unwrap()), None);
         assert_eq!(PLAN.worker_subnet_of("fdff::1".parse().unwrap()), None);
-        assert_eq!(
-            PLAN.worker_index("10.18.30.0/25".parse().unwrap()),
-            Err(SubnetRequestError::Prefix)
-        );
+        assert_eq!(PLAN.worker_index("10.18.30.0/25".parse().unwrap()), Err(SubnetRequestError::Prefix));
         assert_eq!(
             PLAN.worker_index("10.19.0.0/26".parse().unwrap()),
             Err(SubnetRequestError::OutsidePool(PLAN.pools().worker_v4))
@@ -558,15 +503,9 @@ mod tests {
             ("10.30.0.0", Err(CustomAddressError::Network)),
             ("10.30.255.255", Err(CustomAddressError::Broadcast)),
         ] {
-            assert_eq!(
-                PLAN.check_custom_v4(addr.parse().unwrap()),
-                expected,
-                "{addr}"
-            );
+            assert_eq!(PLAN.check_custom_v4(addr.parse().unwrap()), expected, "{addr}");
         }
-        let outside = PLAN
-            .check_custom_v4("10.31.0.1".parse().unwrap())
-            .unwrap_err();
+        let outside = PLAN.check_custom_v4("10.31.0.1".parse().unwrap()).unwrap_err();
         assert_eq!(outside.to_string(), "the address must be in 10.30.0.0/16");
     }
 
@@ -576,16 +515,9 @@ mod tests {
         let check = |addr: &str| PLAN.check_custom_v6(rr, addr.parse().unwrap());
         assert_eq!(check("fdff:2000::1337"), Ok(0x1337));
         assert_eq!(check("fdff:2000::"), Ok(0));
-        assert_eq!(
-            check("fdff:27ff:ffff:ffff:ffff:ffff:ffff:ffff"),
-            Ok((1 << 107) - 1)
-        );
+        assert_eq!(check("fdff:27ff:ffff:ffff:ffff:ffff:ffff:ffff"), Ok((1 << 107) - 1));
         for addr in ["fdff:1000::1", "fdff:2800::", "fdff::1", "fdfe:2000::1"] {
-            assert_eq!(
-                check(addr).unwrap_err().to_string(),
-                "the address must be in fdff:2000::/21",
-                "{addr}"
-            );
+            assert_eq!(check(addr).unwrap_err().to_string(), "the address must be in fdff:2000::/21", "{addr}");
         }
     }
 
@@ -600,10 +532,7 @@ mod tests {
         let instance = PLAN.instance_v6(u32::MAX).unwrap();
         assert_eq!(instance.to_string(), "fdff::ffff:ffff");
         assert_eq!(PLAN.instance_v6_offset(instance), Some(u32::MAX));
-        assert_eq!(
-            PLAN.instance_v6_offset("fdff::1:0:0".parse().unwrap()),
-            None
-        );
+        assert_eq!(PLAN.instance_v6_offset("fdff::1:0:0".parse().unwrap()), None);
         assert_eq!(PLAN.instance_v6_offset("fdff::".parse().unwrap()), None);
         assert_eq!(PLAN.policy_block_of(instance), None);
         assert_eq!(PLAN.policy_block_of("fdff:2800::1".parse().unwrap()), None);
@@ -623,77 +552,22 @@ mod tests {
         let range4 = |text: &str| text.parse::<Range4>().unwrap();
         let range6 = |text: &str| text.parse::<Range6>().unwrap();
         for (pools, error) in [
+            (PlanPools { worker_v4: range4("10.18.0.0-10.30.0.63"), ..base }, PlanError::Overlap(Family::V4)),
+            (PlanPools { worker_v6: range6("fc00::-fdff::ff"), ..base }, PlanError::Overlap(Family::V6)),
+            (PlanPools { worker_v6: range6("fc00::-fdfe::ff"), ..base }, PlanError::Reserved),
             (
-                PlanPools {
-                    worker_v4: range4("10.18.0.0-10.30.0.63"),
-                    ..base
-                },
-                PlanError::Overlap(Family::V4),
-            ),
-            (
-                PlanPools {
-                    worker_v6: range6("fc00::-fdff::ff"),
-                    ..base
-                },
-                PlanError::Overlap(Family::V6),
-            ),
-            (
-                PlanPools {
-                    worker_v6: range6("fc00::-fdfe::ff"),
-                    ..base
-                },
+                PlanPools { worker_v6: range6("fc00::/120"), service_v6: "fdfe::/16".parse().unwrap(), ..base },
                 PlanError::Reserved,
             ),
-            (
-                PlanPools {
-                    worker_v6: range6("fc00::/120"),
-                    service_v6: "fdfe::/16".parse().unwrap(),
-                    ..base
-                },
-                PlanError::Reserved,
-            ),
-            (
-                PlanPools {
-                    worker_v4: range4("10.18.0.1-10.18.0.127"),
-                    ..base
-                },
-                PlanError::Unaligned(Family::V4),
-            ),
-            (
-                PlanPools {
-                    worker_v6: range6("fc00::-fc00::fe"),
-                    ..base
-                },
-                PlanError::Unaligned(Family::V6),
-            ),
-            (
-                PlanPools {
-                    worker_v6: range6("fc00::/111"),
-                    ..base
-                },
-                PlanError::FewerV6Workers,
-            ),
-            (
-                PlanPools {
-                    service_v4: "10.30.0.0/31".parse().unwrap(),
-                    ..base
-                },
-                PlanError::ServicePrefix(Family::V4),
-            ),
-            (
-                PlanPools {
-                    service_v6: "fdff::/60".parse().unwrap(),
-                    ..base
-                },
-                PlanError::ServicePrefix(Family::V6),
-            ),
+            (PlanPools { worker_v4: range4("10.18.0.1-10.18.0.127"), ..base }, PlanError::Unaligned(Family::V4)),
+            (PlanPools { worker_v6: range6("fc00::-fc00::fe"), ..base }, PlanError::Unaligned(Family::V6)),
+            (PlanPools { worker_v6: range6("fc00::/111"), ..base }, PlanError::FewerV6Workers),
+            (PlanPools { service_v4: "10.30.0.0/31".parse().unwrap(), ..base }, PlanError::ServicePrefix(Family::V4)),
+            (PlanPools { service_v6: "fdff::/60".parse().unwrap(), ..base }, PlanError::ServicePrefix(Family::V6)),
         ] {
             assert_eq!(AddressPlan::new(pools), Err(error));
         }
-        let wide = PlanPools {
-            worker_v4: range4("10.18.0.0-10.29.255.255"),
-            ..base
-        };
+        let wide = PlanPools { worker_v4: range4("10.18.0.0-10.29.255.255"), ..base };
         assert_eq!(AddressPlan::new(wide).unwrap().worker_count(), 12_288);
     }
 
@@ -702,10 +576,7 @@ mod tests {
         let mut buf = [0; 128];
         let bytes = postcard::to_slice(&PLAN, &mut buf).unwrap();
         assert_eq!(postcard::from_bytes::<AddressPlan>(bytes), Ok(PLAN));
-        let broken = PlanPools {
-            worker_v4: PLAN.pools().service_v4.range(),
-            ..PLAN.pools()
-        };
+        let broken = PlanPools { worker_v4: PLAN.pools().service_v4.range(), ..PLAN.pools() };
         let bytes = postcard::to_slice(&broken, &mut buf).unwrap();
         assert!(postcard::from_bytes::<AddressPlan>(bytes).is_err());
     }

@@ -113,16 +113,8 @@ impl<const N: usize> Pool<N> {
     #[must_use]
     pub const fn new(first: u32, last: u32) -> Self {
         let slots = N as u32;
-        let last = if last < slots {
-            last
-        } else {
-            slots.saturating_sub(1)
-        };
-        let (first, last) = if first > last || N == 0 {
-            (1, 0)
-        } else {
-            (first, last)
-        };
+        let last = if last < slots { last } else { slots.saturating_sub(1) };
+        let (first, last) = if first > last || N == 0 { (1, 0) } else { (first, last) };
         Self {
             first_shift: first.wrapping_sub(1),
             last_shift: slots.wrapping_sub(2).wrapping_sub(last),
@@ -216,9 +208,7 @@ impl<const N: usize> Pool<N> {
             limit,
             taken: self.taken,
             released: self.released,
-            fresh: limit
-                .saturating_sub(self.taken)
-                .saturating_sub(self.released),
+            fresh: limit.saturating_sub(self.taken).saturating_sub(self.released),
         }
     }
 
@@ -241,10 +231,7 @@ impl<const N: usize> Pool<N> {
     }
 
     fn exhausted(&self) -> PoolError {
-        PoolError::Exhausted {
-            limit: self.limit(),
-            retry_at: offset_of(self.head).map(|oldest| self.ready_at(oldest)),
-        }
+        PoolError::Exhausted { limit: self.limit(), retry_at: offset_of(self.head).map(|oldest| self.ready_at(oldest)) }
     }
 
     fn take_recycled(&mut self, now: Instant) -> Option<u32> {

@@ -66,10 +66,7 @@ macro_rules! family {
             #[must_use]
             pub const fn containing(addr: $addr, prefix: u8) -> Self {
                 let prefix = if prefix > $width { $width } else { prefix };
-                Self {
-                    base: <$addr>::from_bits(addr.to_bits() & !Self::host_mask(prefix)),
-                    prefix,
-                }
+                Self { base: <$addr>::from_bits(addr.to_bits() & !Self::host_mask(prefix)), prefix }
             }
 
             /// The first address.
@@ -105,30 +102,19 @@ macro_rules! family {
             /// How far `addr` lies behind the base, or `None` outside.
             #[must_use]
             pub const fn offset_of(self, addr: $addr) -> Option<$bits> {
-                if self.contains(addr) {
-                    Some(addr.to_bits() & self.last_offset())
-                } else {
-                    None
-                }
+                if self.contains(addr) { Some(addr.to_bits() & self.last_offset()) } else { None }
             }
 
             /// The address `offset` behind the base, or `None` outside.
             #[must_use]
             pub const fn address(self, offset: $bits) -> Option<$addr> {
-                if offset <= self.last_offset() {
-                    Some(<$addr>::from_bits(self.base.to_bits() | offset))
-                } else {
-                    None
-                }
+                if offset <= self.last_offset() { Some(<$addr>::from_bits(self.base.to_bits() | offset)) } else { None }
             }
 
             /// The same addresses as a range.
             #[must_use]
             pub const fn range(self) -> $range {
-                $range {
-                    first: self.base,
-                    last: self.last(),
-                }
+                $range { first: self.base, last: self.last() }
             }
 
             /// Ones where the host part is.
@@ -197,11 +183,7 @@ macro_rules! family {
             /// The range between `a` and `b`, whichever comes first.
             #[must_use]
             pub const fn spanning(a: $addr, b: $addr) -> Self {
-                if a.to_bits() <= b.to_bits() {
-                    Self { first: a, last: b }
-                } else {
-                    Self { first: b, last: a }
-                }
+                if a.to_bits() <= b.to_bits() { Self { first: a, last: b } } else { Self { first: b, last: a } }
             }
 
             /// The first address.
@@ -225,8 +207,7 @@ macro_rules! family {
             /// Whether the two share an address.
             #[must_use]
             pub const fn overlaps(self, other: Self) -> bool {
-                self.first.to_bits() <= other.last.to_bits()
-                    && other.first.to_bits() <= self.last.to_bits()
+                self.first.to_bits() <= other.last.to_bits() && other.first.to_bits() <= self.last.to_bits()
             }
 
             /// Whether the range is made of whole subnets of `prefix` bits, on their own boundaries.
@@ -259,10 +240,7 @@ macro_rules! family {
                 if last > self.last.to_bits() {
                     return None;
                 }
-                Some($subnet {
-                    base: <$addr>::from_bits(base),
-                    prefix,
-                })
+                Some($subnet { base: <$addr>::from_bits(base), prefix })
             }
 
             /// How many whole subnets of `prefix` bits fit, at most `u32::MAX`.
@@ -273,11 +251,7 @@ macro_rules! family {
                 // There are span + 1 addresses, a number that may not fit.
                 let ends_whole = span & hosts == hosts;
                 let count = $subnet::number(span, prefix).saturating_add(ends_whole as $bits);
-                if count > u32::MAX as $bits {
-                    u32::MAX
-                } else {
-                    count as u32
-                }
+                if count > u32::MAX as $bits { u32::MAX } else { count as u32 }
             }
 
             /// Which subnet of `prefix` bits starts at `base`, or `None` when none does.
@@ -287,9 +261,7 @@ macro_rules! family {
                     return None;
                 };
                 let index = $subnet::number(distance, prefix);
-                if distance & $subnet::host_mask(prefix) != 0
-                    || index >= self.count(prefix) as $bits
-                {
+                if distance & $subnet::host_mask(prefix) != 0 || index >= self.count(prefix) as $bits {
                     return None;
                 }
                 Some(index as u32)
@@ -477,11 +449,7 @@ mod tests {
     use super::*;
 
     fn worker() -> WorkerSubnet {
-        WorkerSubnet::new(
-            "10.18.30.64/26".parse().unwrap(),
-            "fc00::7900/120".parse().unwrap(),
-        )
-        .unwrap()
+        WorkerSubnet::new("10.18.30.64/26".parse().unwrap(), "fc00::7900/120".parse().unwrap()).unwrap()
     }
 
     #[test]
@@ -515,12 +483,9 @@ mod tests {
     #[test]
     fn a_subnet_holds_exactly_its_addresses() {
         let subnet: Subnet4 = "10.18.30.64/26".parse().unwrap();
-        for (addr, offset) in [
-            ("10.18.30.63", None),
-            ("10.18.30.64", Some(0)),
-            ("10.18.30.127", Some(63)),
-            ("10.18.30.128", None),
-        ] {
+        for (addr, offset) in
+            [("10.18.30.63", None), ("10.18.30.64", Some(0)), ("10.18.30.127", Some(63)), ("10.18.30.128", None)]
+        {
             let addr: Ipv4Addr = addr.parse().unwrap();
             assert_eq!(subnet.offset_of(addr), offset);
             assert_eq!(subnet.contains(addr), offset.is_some());
@@ -538,19 +503,10 @@ mod tests {
         assert_eq!(range.to_string(), "10.18.0.0-10.29.255.255");
         assert!(range.is_cut_by(26));
         assert_eq!(range.count(26), 12 * 1024);
-        assert_eq!(
-            range.cut(26, 12 * 1024 - 1).unwrap().to_string(),
-            "10.29.255.192/26"
-        );
+        assert_eq!(range.cut(26, 12 * 1024 - 1).unwrap().to_string(), "10.29.255.192/26");
         assert_eq!(range.cut(26, 12 * 1024), None);
-        assert_eq!(
-            "10.18.0.0/16".parse::<Range4>().unwrap().to_string(),
-            "10.18.0.0-10.18.255.255"
-        );
-        assert_eq!(
-            "10.2.0.0-10.1.0.0".parse::<Range4>(),
-            Err(SubnetError::Order)
-        );
+        assert_eq!("10.18.0.0/16".parse::<Range4>().unwrap().to_string(), "10.18.0.0-10.18.255.255");
+        assert_eq!("10.2.0.0-10.1.0.0".parse::<Range4>(), Err(SubnetError::Order));
     }
 
     #[test]
@@ -569,20 +525,11 @@ mod tests {
     fn the_widest_ranges_and_prefixes_are_counted_without_overflow() {
         let all4 = Subnet4::containing(Ipv4Addr::UNSPECIFIED, 0).range();
         let all6 = Subnet6::containing(Ipv6Addr::UNSPECIFIED, 0).range();
-        assert_eq!(
-            (all4.count(0), all4.count(1), all4.count(32)),
-            (1, 2, u32::MAX)
-        );
-        assert_eq!(
-            (all6.count(0), all6.count(31), all6.count(128)),
-            (1, 1 << 31, u32::MAX)
-        );
+        assert_eq!((all4.count(0), all4.count(1), all4.count(32)), (1, 2, u32::MAX));
+        assert_eq!((all6.count(0), all6.count(31), all6.count(128)), (1, 1 << 31, u32::MAX));
         assert_eq!(all4.cut(26, u32::MAX), None);
         assert_eq!(all4.cut(33, 0), None);
-        assert_eq!(
-            all6.cut(120, u32::MAX).unwrap().to_string(),
-            "::ff:ffff:ff00/120"
-        );
+        assert_eq!(all6.cut(120, u32::MAX).unwrap().to_string(), "::ff:ffff:ff00/120");
         let tail = Range4::new(Ipv4Addr::new(255, 255, 255, 0), Ipv4Addr::BROADCAST).unwrap();
         assert_eq!(tail.cut(26, 3).unwrap().to_string(), "255.255.255.192/26");
         assert_eq!(tail.cut(26, 4), None);
@@ -600,13 +547,7 @@ mod tests {
         for offset in [0, 63, 64, u32::MAX] {
             assert_eq!(worker.namespace_ip(offset), None);
         }
-        for addr in [
-            "10.18.30.64",
-            "10.18.30.127",
-            "fc00::7900",
-            "fc00::793f",
-            "fc00::79ff",
-        ] {
+        for addr in ["10.18.30.64", "10.18.30.127", "fc00::7900", "fc00::793f", "fc00::79ff"] {
             let addr: IpAddr = addr.parse().unwrap();
             assert!(worker.contains(addr));
             assert_eq!(worker.offset_of(addr), None);
@@ -619,10 +560,7 @@ mod tests {
     fn a_worker_subnet_without_room_cannot_be_built() {
         let v6: Subnet6 = "fc00::/120".parse().unwrap();
         for v4 in ["10.18.0.0/31", "10.18.0.0/32", "10.18.0.0/16"] {
-            assert_eq!(
-                WorkerSubnet::new(v4.parse().unwrap(), v6),
-                Err(SubnetError::Prefix)
-            );
+            assert_eq!(WorkerSubnet::new(v4.parse().unwrap(), v6), Err(SubnetError::Prefix));
         }
     }
 
@@ -631,10 +569,7 @@ mod tests {
         let mut buf = [0; 64];
         let bytes = postcard::to_slice(&worker(), &mut buf).unwrap();
         assert_eq!(bytes.len(), 22);
-        assert_eq!(
-            postcard::from_bytes::<WorkerSubnet>(bytes).unwrap(),
-            worker()
-        );
+        assert_eq!(postcard::from_bytes::<WorkerSubnet>(bytes).unwrap(), worker());
         bytes[3] |= 1; // a host bit
         assert!(postcard::from_bytes::<WorkerSubnet>(bytes).is_err());
     }

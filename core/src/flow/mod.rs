@@ -37,9 +37,7 @@ impl FlowKey {
         let (dst, rest) = rest.split_at_mut(16);
         src.copy_from_slice(&self.src);
         dst.copy_from_slice(&self.dst);
-        let ports = u64::from(self.src_port) << 32
-            | u64::from(self.dst_port) << 16
-            | u64::from(self.protocol);
+        let ports = u64::from(self.src_port) << 32 | u64::from(self.dst_port) << 16 | u64::from(self.protocol);
         rest.copy_from_slice(&ports.to_le_bytes());
         key.hash(&bytes)
     }
@@ -115,11 +113,7 @@ impl Flow {
 
     /// The row of the table whose flows it counts among; none for one that began [`Self::within`] this node.
     pub(crate) fn counted(&self) -> RowRef {
-        if self.within {
-            RowRef::NONE
-        } else {
-            self.instance
-        }
+        if self.within { RowRef::NONE } else { self.instance }
     }
 
     /// The key under which packets from the remote node find it.
@@ -180,32 +174,20 @@ impl<const F: usize> FlowTable<F> {
     /// The flow in a row.
     #[inline]
     pub fn get(&self, row: usize) -> Option<&Flow> {
-        if self.slots.is_used(row) {
-            self.rows.get(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get(row) } else { None }
     }
 
     /// The flow in a row, to note a packet. Its keys must not be changed.
     #[inline]
     pub(crate) fn get_mut(&mut self, row: usize) -> Option<&mut Flow> {
-        if self.slots.is_used(row) {
-            self.rows.get_mut(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get_mut(row) } else { None }
     }
 
     /// The row of the flow that an application's packet belongs to.
     #[inline]
     pub fn find_egress(&self, key: &FlowKey) -> Option<usize> {
         let found = self.index.find(key.hash(&self.hash), |row, which| {
-            which == EGRESS
-                && self
-                    .rows
-                    .get(row)
-                    .is_some_and(|flow| flow.egress_key() == *key)
+            which == EGRESS && self.rows.get(row).is_some_and(|flow| flow.egress_key() == *key)
         });
         found.map(|(row, _)| row)
     }
@@ -214,11 +196,7 @@ impl<const F: usize> FlowTable<F> {
     #[inline]
     pub fn find_ingress(&self, key: &FlowKey) -> Option<usize> {
         let found = self.index.find(key.hash(&self.hash), |row, which| {
-            which == INGRESS
-                && self
-                    .rows
-                    .get(row)
-                    .is_some_and(|flow| flow.ingress_key() == *key)
+            which == INGRESS && self.rows.get(row).is_some_and(|flow| flow.ingress_key() == *key)
         });
         found.map(|(row, _)| row)
     }
@@ -226,9 +204,7 @@ impl<const F: usize> FlowTable<F> {
     /// Whether the flow's time is over.
     #[inline]
     pub fn is_dead(&self, flow: &Flow, now: Instant) -> bool {
-        now >= flow
-            .last_seen
-            .saturating_add(self.lifetimes.of(flow.protocol, flow.stage))
+        now >= flow.last_seen.saturating_add(self.lifetimes.of(flow.protocol, flow.stage))
     }
 
     /// Takes a flow in. `ended` is called for each flow that makes room for it.
@@ -241,10 +217,7 @@ impl<const F: usize> FlowTable<F> {
         now: Instant,
         mut ended: impl FnMut(&Flow, Ended),
     ) -> Result<usize, InsertError> {
-        for taken in [
-            self.find_egress(&flow.egress_key()),
-            self.find_ingress(&flow.ingress_key()),
-        ] {
+        for taken in [self.find_egress(&flow.egress_key()), self.find_ingress(&flow.ingress_key())] {
             if let Some(row) = taken.filter(|row| self.get(*row).is_some()) {
                 if !self.get(row).is_some_and(|old| self.is_dead(old, now)) {
                     return Err(InsertError::Collision);
@@ -262,31 +235,22 @@ impl<const F: usize> FlowTable<F> {
         if let Some(place) = self.rows.get_mut(row) {
             *place = flow;
         }
-        self.index
-            .insert(flow.egress_key().hash(&self.hash), row, EGRESS);
-        self.index
-            .insert(flow.ingress_key().hash(&self.hash), row, INGRESS);
+        self.index.insert(flow.egress_key().hash(&self.hash), row, EGRESS);
+        self.index.insert(flow.ingress_key().hash(&self.hash), row, INGRESS);
         Ok(row)
     }
 
     /// Ends a flow and returns it.
     pub(crate) fn remove(&mut self, row: usize) -> Option<Flow> {
         let flow = *self.get(row)?;
-        self.index
-            .remove(flow.egress_key().hash(&self.hash), row, EGRESS);
-        self.index
-            .remove(flow.ingress_key().hash(&self.hash), row, INGRESS);
+        self.index.remove(flow.egress_key().hash(&self.hash), row, EGRESS);
+        self.index.remove(flow.ingress_key().hash(&self.hash), row, INGRESS);
         self.slots.give_back(row);
         Some(flow)
     }
 
     /// Looks at up to `budget` rows, ends those whose time is over, and calls `ended` for each.
-    pub(crate) fn expire(
-        &mut self,
-        now: Instant,
-        budget: usize,
-        mut ended: impl FnMut(&Flow, Ended),
-    ) {
+    pub(crate) fn expire(&mut self, now: Instant, budget: usize, mut ended: impl FnMut(&Flow, Ended)) {
         for _ in 0..budget.min(self.slots.high_water()) {
             let row = self.expiry_hand;
             self.expiry_hand = self.following(row);
@@ -313,11 +277,7 @@ impl<const F: usize> FlowTable<F> {
 
     /// Ends the deadest flow of a window of rows: one whose time is over, else the one with the least time left, else, when
     /// only established TCP is in the window, none.
-    fn make_room(
-        &mut self,
-        now: Instant,
-        ended: &mut impl FnMut(&Flow, Ended),
-    ) -> Result<(), InsertError> {
+    fn make_room(&mut self, now: Instant, ended: &mut impl FnMut(&Flow, Ended)) -> Result<(), InsertError> {
         let mut deadest: Option<(usize, core::time::Duration)> = None;
         for _ in 0..EVICTION_WINDOW.min(F) {
             let row = self.eviction_hand;
@@ -351,11 +311,7 @@ impl<const F: usize> FlowTable<F> {
 
     fn following(&self, row: usize) -> usize {
         let next = row.saturating_add(1);
-        if next >= self.slots.high_water() {
-            0
-        } else {
-            next
-        }
+        if next >= self.slots.high_water() { 0 } else { next }
     }
 }
 

@@ -47,10 +47,7 @@ fn insert<const F: usize>(
     flow: Flow,
 ) -> (Result<usize, InsertError>, Vec<(u16, Ended)>) {
     let mut ended = Vec::new();
-    let flow = Flow {
-        last_seen: now,
-        ..flow
-    };
+    let flow = Flow { last_seen: now, ..flow };
     let result = table.insert(flow, now, |f, how| ended.push((f.local_port, how)));
     (result, ended)
 }
@@ -58,11 +55,7 @@ fn insert<const F: usize>(
 /// Whether a flow of this protocol and stage is alive so long after its last packet.
 fn is_alive_after(protocol: u8, stage: Stage, silence: Duration) -> bool {
     let table = table::<1>();
-    let flow = Flow {
-        stage,
-        last_seen: at(1_000),
-        ..flow(protocol, 1, 1, 1)
-    };
+    let flow = Flow { stage, last_seen: at(1_000), ..flow(protocol, 1, 1, 1) };
     !table.is_dead(&flow, at(1_000).saturating_add(silence))
 }
 
@@ -82,14 +75,8 @@ fn flows_live_by_protocol_and_stage() {
     for (protocol, stage, seconds) in cases {
         let limit = Duration::from_secs(seconds);
         let just_before = limit - Duration::from_millis(1);
-        assert!(
-            is_alive_after(protocol, stage, just_before),
-            "{protocol} {stage:?}"
-        );
-        assert!(
-            !is_alive_after(protocol, stage, limit),
-            "{protocol} {stage:?}"
-        );
+        assert!(is_alive_after(protocol, stage, just_before), "{protocol} {stage:?}");
+        assert!(!is_alive_after(protocol, stage, limit), "{protocol} {stage:?}");
     }
 }
 
@@ -101,16 +88,9 @@ fn a_flow_is_found_from_both_directions_until_it_ends() {
     let flow = *table.get(row).unwrap();
     assert_eq!(table.find_egress(&flow.egress_key()), Some(row));
     assert_eq!(table.find_ingress(&flow.ingress_key()), Some(row));
-    assert_eq!(
-        table.find_egress(&flow.ingress_key()),
-        None,
-        "a key is of one direction"
-    );
+    assert_eq!(table.find_egress(&flow.ingress_key()), None, "a key is of one direction");
     assert_eq!(table.find_ingress(&flow.egress_key()), None);
-    let other_protocol = FlowKey {
-        protocol: UDP,
-        ..flow.egress_key()
-    };
+    let other_protocol = FlowKey { protocol: UDP, ..flow.egress_key() };
     assert_eq!(table.find_egress(&other_protocol), None);
     table.remove(row).unwrap();
     assert_eq!(table.find_egress(&flow.egress_key()), None);
@@ -124,10 +104,7 @@ fn a_live_flow_keeps_its_keys_and_a_dead_one_gives_them_up() {
     insert(&mut table, at(0), flow(UDP, 1, 1, 7)).0.unwrap();
     // Through another service IP to the same instance: its replies would look the same.
     let twin = flow(UDP, 1, 2, 7);
-    assert_eq!(
-        insert(&mut table, at(29), twin),
-        (Err(InsertError::Collision), vec![])
-    );
+    assert_eq!(insert(&mut table, at(29), twin), (Err(InsertError::Collision), vec![]));
     let (result, ended) = insert(&mut table, at(30), twin);
     assert!(result.is_ok());
     assert_eq!(ended, [(1, Ended::Expired)]);
@@ -135,57 +112,35 @@ fn a_live_flow_keeps_its_keys_and_a_dead_one_gives_them_up() {
 }
 
 #[test]
-fn a_full_table_makes_room_with_the_dead_then_with_what_has_least_time_left_and_never_with_established_tcp()
- {
+fn a_full_table_makes_room_with_the_dead_then_with_what_has_least_time_left_and_never_with_established_tcp() {
     let mut table = table::<4>();
     let established = Stage::Established;
-    for (port, protocol, stage, seen) in [
-        (1, TCP, established, 0),
-        (2, UDP, established, 1),
-        (3, TCP, Stage::Opening, 20),
-        (4, UDP, Stage::Opening, 0),
-    ] {
-        let flow = Flow {
-            stage,
-            ..flow(protocol, port, 1, port)
-        };
+    for (port, protocol, stage, seen) in
+        [(1, TCP, established, 0), (2, UDP, established, 1), (3, TCP, Stage::Opening, 20), (4, UDP, Stage::Opening, 0)]
+    {
+        let flow = Flow { stage, ..flow(protocol, port, 1, port) };
         insert(&mut table, at(seen), flow).0.unwrap();
     }
-    let tcp = |port| Flow {
-        stage: established,
-        ..flow(TCP, port, 1, port)
-    };
+    let tcp = |port| Flow { stage: established, ..flow(TCP, port, 1, port) };
     let mut next = |now, port| insert(&mut table, at(now), tcp(port)).1;
     assert_eq!(next(31, 5), [(4, Ended::Expired)], "dead at 30");
     assert_eq!(next(31, 6), [(3, Ended::Evicted)], "19 s left");
     assert_eq!(next(31, 7), [(2, Ended::Evicted)], "270 s left");
-    assert_eq!(
-        insert(&mut table, at(31), tcp(8)),
-        (Err(InsertError::Full), vec![])
-    );
+    assert_eq!(insert(&mut table, at(31), tcp(8)), (Err(InsertError::Full), vec![]));
     assert_eq!(table.len(), 4);
     for port in [1, 5, 6, 7] {
-        assert!(
-            table.find_egress(&tcp(port).egress_key()).is_some(),
-            "{port} is still there"
-        );
+        assert!(table.find_egress(&tcp(port).egress_key()).is_some(), "{port} is still there");
     }
     let (result, ended) = insert(&mut table, at(7440), tcp(8));
     assert!(result.is_ok());
-    assert_eq!(
-        ended,
-        [(1, Ended::Expired)],
-        "two hours and four minutes are over"
-    );
+    assert_eq!(ended, [(1, Ended::Expired)], "two hours and four minutes are over");
 }
 
 #[test]
 fn expiry_looks_at_no_more_rows_than_it_may_and_goes_on_where_it_stopped() {
     let mut table = table::<64>();
     for port in 0..40 {
-        insert(&mut table, at(0), flow(UDP, port, 1, port))
-            .0
-            .unwrap();
+        insert(&mut table, at(0), flow(UDP, port, 1, port)).0.unwrap();
     }
     let mut ended = 0;
     table.expire(at(29), 64, |_, _| ended += 1);
@@ -205,10 +160,7 @@ fn expiry_looks_at_no_more_rows_than_it_may_and_goes_on_where_it_stopped() {
 fn a_window_of_established_tcp_does_not_keep_the_table_full_for_ever() {
     let mut table = table::<64>();
     for port in 0..63 {
-        let flow = Flow {
-            stage: Stage::Established,
-            ..flow(TCP, port, 1, port)
-        };
+        let flow = Flow { stage: Stage::Established, ..flow(TCP, port, 1, port) };
         insert(&mut table, at(0), flow).0.unwrap();
     }
     insert(&mut table, at(0), flow(UDP, 63, 1, 63)).0.unwrap();
@@ -221,13 +173,7 @@ const ROWS: usize = 8;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Insert {
-        protocol: u8,
-        port: u16,
-        dialled: u16,
-        remote: u16,
-        stage: Stage,
-    },
+    Insert { protocol: u8, port: u16, dialled: u16, remote: u16, stage: Stage },
     Remove(u16),
     Touch(u16),
     Expire(usize),
@@ -235,11 +181,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let stage = prop_oneof![
-        Just(Stage::Opening),
-        Just(Stage::Established),
-        Just(Stage::Closing)
-    ];
+    let stage = prop_oneof![Just(Stage::Opening), Just(Stage::Established), Just(Stage::Closing)];
     let protocol = prop_oneof![Just(TCP), Just(UDP), Just(ICMP)];
     prop_oneof![
         6 => (protocol, 0..12u16, 0..2u16, 0..3u16, stage).prop_map(|(protocol, port, dialled, remote, stage)| {
@@ -258,29 +200,16 @@ type Model = HashMap<FlowKey, (Flow, Instant)>;
 fn check(table: &FlowTable<ROWS>, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(table.len(), model.len());
     let keys: BTreeMap<_, _> = (0..12u16)
-        .flat_map(|port| {
-            (0..2).flat_map(move |dialled| (0..3).map(move |remote| (port, dialled, remote)))
-        })
-        .flat_map(|(p, d, r)| {
-            [TCP, UDP, ICMP].map(|protocol| ((protocol, p, d, r), flow(protocol, p, d, r)))
-        })
+        .flat_map(|port| (0..2).flat_map(move |dialled| (0..3).map(move |remote| (port, dialled, remote))))
+        .flat_map(|(p, d, r)| [TCP, UDP, ICMP].map(|protocol| ((protocol, p, d, r), flow(protocol, p, d, r))))
         .collect();
     for flow in keys.values() {
         let expected = model.get(&flow.egress_key()).map(|(f, _)| f.egress_key());
-        let found = table
-            .find_egress(&flow.egress_key())
-            .and_then(|row| table.get(row));
+        let found = table.find_egress(&flow.egress_key()).and_then(|row| table.get(row));
         prop_assert_eq!(found.map(Flow::egress_key), expected);
-        let expected = model
-            .values()
-            .find(|(f, _)| f.ingress_key() == flow.ingress_key());
-        let found = table
-            .find_ingress(&flow.ingress_key())
-            .and_then(|row| table.get(row));
-        prop_assert_eq!(
-            found.map(Flow::egress_key),
-            expected.map(|(f, _)| f.egress_key())
-        );
+        let expected = model.values().find(|(f, _)| f.ingress_key() == flow.ingress_key());
+        let found = table.find_ingress(&flow.ingress_key()).and_then(|row| table.get(row));
+        prop_assert_eq!(found.map(Flow::egress_key), expected.map(|(f, _)| f.egress_key()));
     }
     Ok(())
 }

@@ -31,6 +31,14 @@ const FLOWS_PER_ROUND: usize = 1024;
 /// How often flows are looked at.
 const FLOW_ROUND: Duration = Duration::from_millis(250);
 
+/// How long a node is remembered that nothing needs any more. It may still need this one: it does not lose its interest at the same
+/// moment, and a tunnel that only one of two has forgotten swallows what the other sends. So this is longer than a WireGuard
+/// session that began before the interest ended can be sent on (REJECT_AFTER_TIME of one that was renewed after REKEY_AFTER_TIME).
+pub const PEER_LINGER: Duration = Duration::from_secs(300);
+
+/// How often nodes are looked for that nothing needs.
+const PEER_ROUND: Duration = Duration::from_secs(1);
+
 /// What a node is started with.
 pub struct NodeConfig<'a> {
     /// The address plan; the same in the whole network.
@@ -102,7 +110,7 @@ pub enum PeerNews {
         /// It has been started again: its tunnel has to be set up anew.
         restarted: bool,
     },
-    /// It is of no interest any more.
+    /// It has been of no interest for [`PEER_LINGER`], or its place was needed.
     Gone {
         /// What named the peer.
         peer: RowRef,
@@ -114,20 +122,16 @@ pub enum PeerNews {
 /// The engine of one node. All zero when new.
 ///
 /// Capacities: `S` services, `I` instances, `N` nodes, `F` flows, `L` attachments, `P` waiting packets and look-ups.
-pub struct Node<
-    const S: usize,
-    const I: usize,
-    const N: usize,
-    const F: usize,
-    const L: usize,
-    const P: usize,
-> {
+pub struct Node<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize> {
     router: Router<S, I, N, F, L>,
     client: Client<I, P, L>,
     pending: Pending<P>,
     own: RowRef,
     lost: heapless::Deque<InstanceId, L>,
     next_flow_round: Instant,
+    next_peer_round: Instant,
+    /// When the next node is forgotten; none when none is to be.
+    next_forgetting: Option<Instant>,
     scratch: [u8; MAX_REPLY_LEN],
 }
 
@@ -143,6 +147,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             own: RowRef::NONE,
             lost: heapless::Deque::new(),
             next_flow_round: Instant::ZERO,
+            next_peer_round: Instant::ZERO,
+            next_forgetting: None,
             scratch: [0; MAX_REPLY_LEN],
         }
     }
@@ -152,24 +158,14 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// # Errors
     /// [`TableFull`] when its managers do not fit into its table.
     pub fn start(&mut self, now: Instant, config: NodeConfig<'_>) -> Result<(), TableFull> {
-        self.router.configure(
-            config.plan,
-            config.registry,
-            config.lifetimes,
-            config.hash_key,
-        );
-        let own = NodeRecord {
-            key: config.profile.key,
-            epoch: config.profile.epoch,
-            ..NodeRecord::default()
-        };
+        self.router.configure(config.plan, config.registry, config.lifetimes, config.hash_key);
+        let own = NodeRecord { key: config.profile.key, epoch: config.profile.epoch, ..NodeRecord::default() };
         let slot = self.router.table.put_node(&own)?;
         self.own = self.router.table.node_ref(slot).unwrap_or_default();
         if let Some(node) = self.router.table.node_mut(slot) {
             node.is_self = true;
         }
-        self.client
-            .start(now, config.profile, config.managers, config.hash_key);
+        self.client.start(now, config.profile, config.managers, config.hash_key);
         self.note_managers()
     }
 
@@ -190,37 +186,23 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// The peer that a reference names.
     pub fn peer(&self, peer: RowRef) -> Option<&Peer> {
-        self.router
-            .table
-            .node_ref(peer.row())
-            .filter(|current| *current == peer)?;
+        self.router.table.node_ref(peer.row()).filter(|current| *current == peer)?;
         self.router.table.node(peer.row())
     }
 
     /// What names the peer with this key, this node itself included.
     pub fn find_peer(&self, key: &NodeKey) -> Option<RowRef> {
-        self.router
-            .table
-            .find_node(key)
-            .and_then(|slot| self.router.table.node_ref(slot))
+        self.router.table.find_node(key).and_then(|slot| self.router.table.node_ref(slot))
     }
 
     /// Handles a packet that a local application sent. `reply`, which needs room for
     /// [`MAX_REPLY_LEN`] bytes, is written when the [`Action`] says so.
-    pub fn handle_tun(
-        &mut self,
-        now: Instant,
-        packet: &mut [u8],
-        offload: Offload,
-        reply: &mut [u8],
-    ) -> Action {
+    pub fn handle_tun(&mut self, now: Instant, packet: &mut [u8], offload: Offload, reply: &mut [u8]) -> Action {
         if self.queue_behind(Origin::Local, packet, offload) {
             return Action::Nothing;
         }
         match self.router.outbound(now, packet, offload, reply) {
-            Verdict::Wait { address, asker } => {
-                self.look_up(now, address, asker, packet, offload, reply)
-            }
+            Verdict::Wait { address, asker } => self.look_up(now, address, asker, packet, offload, reply),
             verdict => self.act(verdict),
         }
     }
@@ -243,13 +225,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 }
                 Action::Nothing
             }
-            Some(_) if self.queue_behind(Origin::Peer(peer), payload, Offload::NONE) => {
-                Action::Nothing
-            }
+            Some(_) if self.queue_behind(Origin::Peer(peer), payload, Offload::NONE) => Action::Nothing,
             Some(_) => match self.router.inbound(now, peer.row(), payload, Offload::NONE) {
                 Verdict::Wait { address, .. } => {
-                    let len = View::parse(payload, Offload::NONE)
-                        .map_or(payload.len(), |view| view.total_len());
+                    let len = View::parse(payload, Offload::NONE).map_or(payload.len(), |view| view.total_len());
                     match self.client.resolve(now, address, None) {
                         Ok(()) => {
                             self.wait(
@@ -276,6 +255,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             self.next_flow_round = now.saturating_add(FLOW_ROUND);
             self.router.expire_flows(now, FLOWS_PER_ROUND);
         }
+        if now >= self.next_peer_round {
+            self.next_peer_round = now.saturating_add(PEER_ROUND);
+            let next = self.router.table.end_idle_nodes(now, PEER_LINGER);
+            self.next_forgetting = next.map(|at| at.max(self.next_peer_round));
+        }
     }
 
     /// When [`Self::handle_timeout`] or [`Self::poll_output`] has something to do next.
@@ -284,10 +268,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             return Some(Instant::ZERO);
         }
         let flows = (!self.router.flows.is_empty()).then_some(self.next_flow_round);
-        [self.client.poll_timeout(), flows]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.client.poll_timeout(), flows, self.next_forgetting].into_iter().flatten().min()
     }
 
     /// The next thing to send, written into `out`, which needs room for [`PENDING_LEN`] bytes.
@@ -301,20 +282,15 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         while let Some(taken) = self.pending.pop_ready(out) {
             let packet = out.get_mut(..taken.len)?;
             let verdict = match (taken.state, taken.origin) {
-                (State::Failed(reason), Origin::Local) => {
-                    match View::parse(packet, taken.offload) {
-                        Ok(view) => self.router.refuse(reason, packet, &view, &mut self.scratch),
-                        Err(_) => Verdict::Drop(reason),
-                    }
-                }
+                (State::Failed(reason), Origin::Local) => match View::parse(packet, taken.offload) {
+                    Ok(view) => self.router.refuse(reason, packet, &view, &mut self.scratch),
+                    Err(_) => Verdict::Drop(reason),
+                },
                 (State::Failed(reason), Origin::Peer(_)) => {
                     self.router.counters.count(reason);
                     Verdict::Drop(reason)
                 }
-                (_, Origin::Local) => {
-                    self.router
-                        .outbound(now, packet, taken.offload, &mut self.scratch)
-                }
+                (_, Origin::Local) => self.router.outbound(now, packet, taken.offload, &mut self.scratch),
                 (_, Origin::Peer(peer)) if self.peer(peer).is_some() => {
                     self.router.inbound(now, peer.row(), packet, taken.offload)
                 }
@@ -332,8 +308,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 Action::Forward { peer, len } => return Some(Output::Peer { peer, len }),
                 Action::Deliver { len } => return Some(Output::Local { len }),
                 Action::Reply { len } => {
-                    out.get_mut(..len)?
-                        .copy_from_slice(self.scratch.get(..len)?);
+                    out.get_mut(..len)?.copy_from_slice(self.scratch.get(..len)?);
                     return Some(Output::Local { len });
                 }
                 Action::Nothing => {}
@@ -346,6 +321,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// The next change among the nodes that this one talks to.
     pub fn poll_peer(&mut self) -> Option<PeerNews> {
+        if let Some((peer, key)) = self.router.table.poll_node_gone() {
+            return Some(PeerNews::Gone { peer, key });
+        }
         while let Some((peer, restarted)) = self.router.table.poll_node_news() {
             let Some(node) = self.router.table.node(peer.row()) else {
                 continue;
@@ -353,29 +331,15 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             if node.is_self {
                 continue;
             }
-            return Some(PeerNews::Known {
-                peer,
-                key: node.key,
-                endpoint: node.endpoint,
-                restarted,
-            });
+            return Some(PeerNews::Known { peer, key: node.key, endpoint: node.endpoint, restarted });
         }
-        let slot = self.router.table.find_idle_node()?;
-        let (peer, key) = (
-            self.router.table.node_ref(slot)?,
-            self.router.table.node(slot)?.key,
-        );
-        self.router.table.remove_node(slot);
-        Some(PeerNews::Gone { peer, key })
+        None
     }
 
     /// The next outcome of a request, or the loss of an instance that was attached here.
     pub fn poll_event(&mut self) -> Option<(Option<RequestId>, Outcome)> {
         if let Some(instance) = self.lost.pop_front() {
-            return Some((
-                None,
-                Outcome::Lost(instance, crate::sync::message::Refusal::Moved),
-            ));
+            return Some((None, Outcome::Lost(instance, crate::sync::message::Refusal::Moved)));
         }
         let (request, outcome) = self.client.poll_outcome()?;
         if let Outcome::Lost(instance, _) = outcome {
@@ -416,17 +380,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// Asks the manager to attach an instance; the outcome comes through [`Self::poll_event`]. None when there is no room for
     /// another one, or too many requests are under way.
-    pub fn attach(
-        &mut self,
-        now: Instant,
-        kind: AttachKind,
-        namespace_ip: Dual,
-    ) -> Option<RequestId> {
-        let taken = self
-            .router
-            .attachments
-            .len()
-            .saturating_add(self.client.attaching());
+    pub fn attach(&mut self, now: Instant, kind: AttachKind, namespace_ip: Dual) -> Option<RequestId> {
+        let taken = self.router.attachments.len().saturating_add(self.client.attaching());
         if taken >= L {
             return None;
         }
@@ -479,25 +434,21 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Some(number) = page.subject.instance else {
             return;
         };
-        let id = InstanceId {
-            service: page.subject.service,
-            number,
-        };
+        let id = InstanceId { service: page.subject.service, number };
         if !self.router.attachments.iter().any(|a| a.id == id) || !self.client.is_latest(page) {
             return;
         }
         let elsewhere = page.records.iter().any(|record| {
             record.number == number
-                && page.nodes.iter().any(|n| {
-                    n.id == record.node && self.peer(self.own).is_some_and(|own| own.key != n.key)
-                })
+                && page
+                    .nodes
+                    .iter()
+                    .any(|n| n.id == record.node && self.peer(self.own).is_some_and(|own| own.key != n.key))
         });
         let there = page.records.iter().any(|record| record.number == number);
         let withdrawn = match page.kind {
             PageKind::Gone => true,
-            PageKind::Replace { from, to } => {
-                !there && from <= number && to.is_none_or(|to| number < to)
-            }
+            PageKind::Replace { from, to } => !there && from <= number && to.is_none_or(|to| number < to),
             PageKind::Patch => !there && page.removed.contains(&number),
         };
         if elsewhere || withdrawn {
@@ -523,11 +474,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             }
         }
         for manager in &managers {
-            let record = NodeRecord {
-                key: manager.key,
-                endpoint: manager.endpoint,
-                ..NodeRecord::default()
-            };
+            let record = NodeRecord { key: manager.key, endpoint: manager.endpoint, ..NodeRecord::default() };
             let slot = self.router.table.put_node(&record)?;
             if let Some(node) = self.router.table.node_mut(slot) {
                 node.manager = true;
@@ -548,19 +495,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Ok(view) = View::parse(packet, offload) else {
             return self.drop(DropReason::Malformed);
         };
-        let asker = self
-            .router
-            .attachments
-            .get(asker.row())
-            .map(|attachment| attachment.id);
+        let asker = self.router.attachments.get(asker.row()).map(|attachment| attachment.id);
         match self.client.resolve(now, address, asker) {
             Ok(()) => {
-                self.wait(
-                    address,
-                    Origin::Local,
-                    packet.get(..view.total_len()).unwrap_or(packet),
-                    offload,
-                );
+                self.wait(address, Origin::Local, packet.get(..view.total_len()).unwrap_or(packet), offload);
                 Action::Nothing
             }
             Err(answer) => {
@@ -594,9 +532,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         match self.pending.push(address, origin, packet, offload) {
             Ok(false) => {}
             Ok(true) => self.router.counters.count(DropReason::PendingFull),
-            Err(pending::Refused::TooLong) => {
-                self.router.counters.count(DropReason::PendingTooLong)
-            }
+            Err(pending::Refused::TooLong) => self.router.counters.count(DropReason::PendingTooLong),
         }
     }
 
@@ -631,8 +567,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 }
 
-impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize>
-    Default for Node<S, I, N, F, L, P>
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize> Default
+    for Node<S, I, N, F, L, P>
 {
     fn default() -> Self {
         Self::new()

@@ -74,12 +74,7 @@ impl<const P: usize> Pending<P> {
     const PER_ADDRESS: usize = if P < 4 { P } else { P / 2 };
 
     pub(super) const fn new() -> Self {
-        Self {
-            rows: [const { Packet::EMPTY }; P],
-            last: 0,
-            used: 0,
-            ready: 0,
-        }
+        Self { rows: [const { Packet::EMPTY }; P], last: 0, used: 0, ready: 0 }
     }
 
     /// Packets that wait.
@@ -90,11 +85,7 @@ impl<const P: usize> Pending<P> {
     /// Whether a packet for this address has to queue behind others.
     #[inline]
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.used > 0
-            && self
-                .rows
-                .iter()
-                .any(|p| p.order != 0 && p.address == address)
+        self.used > 0 && self.rows.iter().any(|p| p.order != 0 && p.address == address)
     }
 
     /// Queues a copy of a packet behind those that wait for the same address: when they may go on already, so may it. Returns
@@ -114,15 +105,10 @@ impl<const P: usize> Pending<P> {
             rows.filter(|p| p.order != 0 && p.address == address)
         };
         let crowded = of_address().count() >= Self::PER_ADDRESS;
-        let state = of_address()
-            .max_by_key(|p| p.order)
-            .map_or(State::Waiting, |latest| latest.state);
+        let state = of_address().max_by_key(|p| p.order).map_or(State::Waiting, |latest| latest.state);
         let place = if crowded || self.used >= P {
-            let oldest = self
-                .rows
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| p.order != 0 && (!crowded || p.address == address));
+            let oldest =
+                self.rows.iter().enumerate().filter(|(_, p)| p.order != 0 && (!crowded || p.address == address));
             oldest.min_by_key(|(_, p)| p.order).map(|(place, _)| place)
         } else {
             self.rows.iter().position(|p| p.order == 0)
@@ -134,9 +120,7 @@ impl<const P: usize> Pending<P> {
         if replaced && row.state != State::Waiting {
             self.ready = self.ready.saturating_sub(1);
         }
-        self.ready = self
-            .ready
-            .saturating_add(usize::from(state != State::Waiting));
+        self.ready = self.ready.saturating_add(usize::from(state != State::Waiting));
         self.last = self.last.saturating_add(1);
         row.order = self.last;
         row.state = state;
@@ -153,10 +137,7 @@ impl<const P: usize> Pending<P> {
 
     /// Lets the packets that wait for an address go on, or fail.
     pub(super) fn release(&mut self, address: IpAddr, state: State) {
-        for packet in self
-            .rows
-            .iter_mut()
-            .filter(|p| p.order != 0 && p.state == State::Waiting && p.address == address)
+        for packet in self.rows.iter_mut().filter(|p| p.order != 0 && p.state == State::Waiting && p.address == address)
         {
             packet.state = state;
             self.ready = self.ready.saturating_add(1);
@@ -173,22 +154,13 @@ impl<const P: usize> Pending<P> {
         if self.ready == 0 {
             return None;
         }
-        let row = self
-            .rows
-            .iter_mut()
-            .filter(|p| p.order != 0 && p.state != State::Waiting)
-            .min_by_key(|p| p.order)?;
+        let row = self.rows.iter_mut().filter(|p| p.order != 0 && p.state != State::Waiting).min_by_key(|p| p.order)?;
         row.order = 0;
         self.ready = self.ready.saturating_sub(1);
         self.used = self.used.saturating_sub(1);
         let len = row.len.min(out.len());
         out.get_mut(..len)?.copy_from_slice(row.bytes.get(..len)?);
-        Some(Taken {
-            state: row.state,
-            origin: row.origin,
-            offload: row.offload,
-            len,
-        })
+        Some(Taken { state: row.state, origin: row.origin, offload: row.offload, len })
     }
 }
 

@@ -63,9 +63,7 @@ impl Delta {
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
-    let words = words.iter().fold(0_u64, |sum, &word| {
-        sum.wrapping_add(u64::from(u16::from_be_bytes(word)))
-    });
+    let words = words.iter().fold(0_u64, |sum, &word| sum.wrapping_add(u64::from(u16::from_be_bytes(word))));
     match rest.first() {
         Some(&last) => words.wrapping_add(u64::from(u16::from_be_bytes([last, 0]))),
         None => words,
@@ -75,10 +73,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
 /// The sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1), not folded. `len` is that of the transport header and its payload.
 #[must_use]
 pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: u32) -> u64 {
-    plus(
-        plus(address(src), address(dst)),
-        plus(u64::from(protocol), u64::from(len)),
-    )
+    plus(plus(address(src), address(dst)), plus(u64::from(protocol), u64::from(len)))
 }
 
 /// The checksum for a sum: folded and complemented.

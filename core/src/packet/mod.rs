@@ -14,10 +14,7 @@ mod rewrite;
 mod view;
 
 pub use rewrite::{RewriteError, rewrite};
-pub use view::{
-    Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport,
-    View,
-};
+pub use view::{Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport, View};
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -4,10 +4,7 @@ use core::net::IpAddr;
 
 use smoltcp::wire::{Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket};
 
-use super::{
-    Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport,
-    View,
-};
+use super::{Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport, View};
 use crate::addr::Family;
 
 /// The most IPv6 extension headers that are walked. Real packets have none to three.
@@ -47,18 +44,10 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     if total_len < u16::from(header_len) {
         return Err(Malformed::TotalLength);
     }
-    let packet = buf
-        .get(..usize::from(total_len))
-        .ok_or(Malformed::Truncated)?;
-    let payload = packet
-        .get(usize::from(header_len)..)
-        .ok_or(Malformed::TotalLength)?;
+    let packet = buf.get(..usize::from(total_len)).ok_or(Malformed::Truncated)?;
+    let payload = packet.get(usize::from(header_len)..).ok_or(Malformed::TotalLength)?;
 
-    let fragment = Fragment {
-        offset: ip.frag_offset(),
-        more: ip.more_frags(),
-        id: u32::from(ip.ident()),
-    };
+    let fragment = Fragment { offset: ip.frag_offset(), more: ip.more_frags(), id: u32::from(ip.ident()) };
     if !fragment.is_whole() {
         check_fragment(fragment, payload.len(), usize::from(header_len))?;
     }
@@ -128,11 +117,7 @@ impl<'a> Chain<'a> {
     /// hardly a packet has extension headers.
     #[inline(never)]
     fn walk(first: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let mut chain = Self {
-            next_header: first,
-            payload,
-            fragment: Fragment::WHOLE,
-        };
+        let mut chain = Self { next_header: first, payload, fragment: Fragment::WHOLE };
         let mut fragmented = false;
         for position in 0..MAX_EXTENSION_HEADERS {
             match chain.next_header {
@@ -154,10 +139,7 @@ impl<'a> Chain<'a> {
 
     /// Steps over a header with a length: hop-by-hop options, destination options, routing.
     fn step(&mut self) -> Result<(), Malformed> {
-        let fixed = self
-            .payload
-            .first_chunk::<8>()
-            .ok_or(Malformed::ExtensionHeaders)?;
+        let fixed = self.payload.first_chunk::<8>().ok_or(Malformed::ExtensionHeaders)?;
         let [next_header, len, _, segments_left, ..] = *fixed;
         if self.next_header == ROUTING && segments_left != 0 {
             return Err(Malformed::SourceRoute);
@@ -169,18 +151,12 @@ impl<'a> Chain<'a> {
     }
 
     fn step_fragment(&mut self) -> Result<(), Malformed> {
-        let (fixed, payload) = self
-            .payload
-            .split_first_chunk::<8>()
-            .ok_or(Malformed::ExtensionHeaders)?;
+        let (fixed, payload) = self.payload.split_first_chunk::<8>().ok_or(Malformed::ExtensionHeaders)?;
         let [next_header, _, fields @ ..] = fixed;
         // smoltcp's header starts behind the two bytes that all extension headers share, and counts in units of eight bytes.
         let header = Ipv6FragmentHeader::new_unchecked(fields);
-        let fragment = Fragment {
-            offset: header.frag_offset().saturating_mul(8),
-            more: header.more_frags(),
-            id: header.ident(),
-        };
+        let fragment =
+            Fragment { offset: header.frag_offset().saturating_mul(8), more: header.more_frags(), id: header.ident() };
         // A packet may have the header and still be whole ("atomic", RFC 6946).
         if !fragment.is_whole() {
             check_fragment(fragment, payload.len(), 0)?;
@@ -193,14 +169,8 @@ impl<'a> Chain<'a> {
 }
 
 /// `header_len` is what counts toward the 65,535 bytes of a datagram besides its payload.
-fn check_fragment(
-    fragment: Fragment,
-    payload_len: usize,
-    header_len: usize,
-) -> Result<(), Malformed> {
-    let end = usize::from(fragment.offset)
-        .saturating_add(payload_len)
-        .saturating_add(header_len);
+fn check_fragment(fragment: Fragment, payload_len: usize, header_len: usize) -> Result<(), Malformed> {
+    let end = usize::from(fragment.offset).saturating_add(payload_len).saturating_add(header_len);
     let is_whole_eights = payload_len.is_multiple_of(8) && payload_len > 0;
     if end > usize::from(u16::MAX) || (fragment.more && !is_whole_eights) {
         return Err(Malformed::Fragment);
@@ -209,11 +179,7 @@ fn check_fragment(
 }
 
 #[inline(always)]
-fn parse_transport(
-    protocol: Protocol,
-    payload: &[u8],
-    fragment: Fragment,
-) -> Result<Transport, Malformed> {
+fn parse_transport(protocol: Protocol, payload: &[u8], fragment: Fragment) -> Result<Transport, Malformed> {
     if !fragment.is_first() {
         return Ok(Transport::LaterFragment);
     }
@@ -235,10 +201,7 @@ fn parse_tcp(payload: &[u8]) -> Result<Transport, Malformed> {
     if header_len < 20 {
         return Err(Malformed::TransportTruncated);
     }
-    let payload_len = payload
-        .len()
-        .checked_sub(header_len)
-        .ok_or(Malformed::TransportTruncated)?;
+    let payload_len = payload.len().checked_sub(header_len).ok_or(Malformed::TransportTruncated)?;
     Ok(Transport::Tcp(TcpSegment {
         src_port: header.src_port(),
         dst_port: header.dst_port(),
@@ -258,10 +221,7 @@ fn parse_udp(payload: &[u8], fragmented: bool) -> Result<Transport, Malformed> {
     if len < 8 || (len > payload.len() && !fragmented) {
         return Err(Malformed::TransportTruncated);
     }
-    Ok(Transport::Udp {
-        src_port: header.src_port(),
-        dst_port: header.dst_port(),
-    })
+    Ok(Transport::Udp { src_port: header.src_port(), dst_port: header.dst_port() })
 }
 
 fn parse_icmp(payload: &[u8], family: Family) -> Result<Transport, Malformed> {
@@ -280,9 +240,7 @@ fn parse_icmp(payload: &[u8], family: Family) -> Result<Transport, Malformed> {
 
 #[inline(always)]
 fn transport_header<const LEN: usize>(payload: &[u8]) -> Result<&[u8; LEN], Malformed> {
-    payload
-        .first_chunk::<LEN>()
-        .ok_or(Malformed::TransportTruncated)
+    payload.first_chunk::<LEN>().ok_or(Malformed::TransportTruncated)
 }
 
 /// An unfinished checksum of a protocol that we rewrite must be where that protocol has its checksum; any other just inside.
@@ -295,20 +253,14 @@ fn check_offload(view: View) -> Result<View, Malformed> {
 }
 
 fn check_partial(view: View, start: u16, offset: u16) -> Result<View, Malformed> {
-    let end = usize::from(start)
-        .saturating_add(usize::from(offset))
-        .saturating_add(2);
+    let end = usize::from(start).saturating_add(usize::from(offset)).saturating_add(2);
     let fits = match checksum_offset(view.protocol) {
         // The network card can't finish what is spread over several packets.
         Some(_) if view.transport == Transport::LaterFragment => false,
         Some(expected) => start == view.transport_offset && offset == expected,
         None => true,
     };
-    if fits && end <= view.total_len() {
-        Ok(view)
-    } else {
-        Err(Malformed::Offload)
-    }
+    if fits && end <= view.total_len() { Ok(view) } else { Err(Malformed::Offload) }
 }
 
 #[cfg(test)]

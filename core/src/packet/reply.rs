@@ -7,8 +7,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use smoltcp::wire::{
-    Icmpv4DstUnreachable, Icmpv4Message, Icmpv6Message, IpProtocol, Ipv4Packet, Ipv6Packet,
-    TcpPacket, TcpSeqNumber,
+    Icmpv4DstUnreachable, Icmpv4Message, Icmpv6Message, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber,
 };
 
 use super::{IcmpKind, Protocol, Transport, View, checksum};
@@ -113,9 +112,7 @@ pub fn tcp_reset(out: &mut [u8], reset: &TcpReset) -> Result<usize, ReplyError> 
         return Err(ReplyError::Refused(Refusal::Destination));
     }
     let (len, payload) = datagram(out, reset.src, reset.dst, Protocol::Tcp, TCP_HEADER_LEN)?;
-    let header = payload
-        .first_chunk_mut::<TCP_HEADER_LEN>()
-        .ok_or(ReplyError::TooSmall { needed: len })?;
+    let header = payload.first_chunk_mut::<TCP_HEADER_LEN>().ok_or(ReplyError::TooSmall { needed: len })?;
     *header = [0; TCP_HEADER_LEN];
     let mut tcp = TcpPacket::new_unchecked(header);
     tcp.set_src_port(reset.src_port);
@@ -127,12 +124,7 @@ pub fn tcp_reset(out: &mut [u8], reset: &TcpReset) -> Result<usize, ReplyError> 
         tcp.set_ack(true);
         tcp.set_ack_number(TcpSeqNumber(ack as i32));
     }
-    let pseudo_header = checksum::pseudo_header(
-        reset.src,
-        reset.dst,
-        Protocol::Tcp.number(),
-        TCP_HEADER_LEN as u32,
-    );
+    let pseudo_header = checksum::pseudo_header(reset.src, reset.dst, Protocol::Tcp.number(), TCP_HEADER_LEN as u32);
     let sum = checksum::plus(pseudo_header, checksum::sum(tcp.as_ref()));
     tcp.set_checksum(checksum::finish(sum));
     Ok(len)
@@ -173,13 +165,7 @@ pub fn tcp_reset_for(out: &mut [u8], view: &View) -> Result<usize, ReplyError> {
 ///
 /// # Errors
 /// [`ReplyError::Refused`], [`ReplyError::TooSmall`], [`ReplyError::MixedFamilies`].
-pub fn unreachable(
-    out: &mut [u8],
-    packet: &[u8],
-    view: &View,
-    source: IpAddr,
-    code: u8,
-) -> Result<usize, ReplyError> {
+pub fn unreachable(out: &mut [u8], packet: &[u8], view: &View, source: IpAddr, code: u8) -> Result<usize, ReplyError> {
     let kind = match view.family() {
         Family::V4 => u8::from(Icmpv4Message::DstUnreachable),
         Family::V6 => u8::from(Icmpv6Message::DstUnreachable),
@@ -192,19 +178,10 @@ pub fn unreachable(
 ///
 /// # Errors
 /// [`ReplyError::Refused`], [`ReplyError::TooSmall`], [`ReplyError::MixedFamilies`].
-pub fn too_big(
-    out: &mut [u8],
-    packet: &[u8],
-    view: &View,
-    source: IpAddr,
-    mtu: u32,
-) -> Result<usize, ReplyError> {
+pub fn too_big(out: &mut [u8], packet: &[u8], view: &View, source: IpAddr, mtu: u32) -> Result<usize, ReplyError> {
     let (kind, mtu) = match view.family() {
         Family::V4 => (
-            [
-                u8::from(Icmpv4Message::DstUnreachable),
-                u8::from(Icmpv4DstUnreachable::FragRequired),
-            ],
+            [u8::from(Icmpv4Message::DstUnreachable), u8::from(Icmpv4DstUnreachable::FragRequired)],
             mtu.min(u32::from(u16::MAX)),
         ),
         Family::V6 => ([u8::from(Icmpv6Message::PktTooBig), 0], mtu),
@@ -231,28 +208,19 @@ fn icmp_error(
     let message_len = ICMP_HEADER_LEN.saturating_add(quote.len());
     let (len, message) = datagram(out, source, view.src(), protocol, message_len)?;
     let too_small = ReplyError::TooSmall { needed: len };
-    let (header, body) = message
-        .split_first_chunk_mut::<ICMP_HEADER_LEN>()
-        .ok_or(too_small)?;
+    let (header, body) = message.split_first_chunk_mut::<ICMP_HEADER_LEN>().ok_or(too_small)?;
     let [detail_0, detail_1, detail_2, detail_3] = detail.to_be_bytes();
-    *header = [
-        kind[0], kind[1], 0, 0, detail_0, detail_1, detail_2, detail_3,
-    ];
+    *header = [kind[0], kind[1], 0, 0, detail_0, detail_1, detail_2, detail_3];
     if body.len() != quote.len() {
         return Err(too_small);
     }
     body.copy_from_slice(quote);
     let pseudo_header = match protocol {
-        Protocol::Icmpv6 => {
-            checksum::pseudo_header(source, view.src(), protocol.number(), message_len as u32)
-        }
+        Protocol::Icmpv6 => checksum::pseudo_header(source, view.src(), protocol.number(), message_len as u32),
         _ => 0,
     };
     let sum = checksum::finish(checksum::plus(pseudo_header, checksum::sum(message)));
-    let field = message
-        .get_mut(2..)
-        .and_then(<[u8]>::first_chunk_mut::<2>)
-        .ok_or(too_small)?;
+    let field = message.get_mut(2..).and_then(<[u8]>::first_chunk_mut::<2>).ok_or(too_small)?;
     *field = sum.to_be_bytes();
     Ok(len)
 }
@@ -274,9 +242,7 @@ fn datagram(
     let packet = out.get_mut(..len).ok_or(too_small)?;
     let payload = match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let (header, payload) = packet
-                .split_first_chunk_mut::<IPV4_HEADER_LEN>()
-                .ok_or(too_small)?;
+            let (header, payload) = packet.split_first_chunk_mut::<IPV4_HEADER_LEN>().ok_or(too_small)?;
             *header = [0; IPV4_HEADER_LEN];
             let mut ip = Ipv4Packet::new_unchecked(header);
             ip.set_version(4);
@@ -293,9 +259,7 @@ fn datagram(
             payload
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let (header, payload) = packet
-                .split_first_chunk_mut::<IPV6_HEADER_LEN>()
-                .ok_or(too_small)?;
+            let (header, payload) = packet.split_first_chunk_mut::<IPV6_HEADER_LEN>().ok_or(too_small)?;
             *header = [0; IPV6_HEADER_LEN];
             let mut ip = Ipv6Packet::new_unchecked(header);
             ip.set_version(6);

@@ -64,11 +64,7 @@ pub fn rewrite(
 }
 
 #[inline]
-fn rewrite_v4(
-    buf: &mut [u8],
-    new_src: Option<IpAddr>,
-    new_dst: Option<IpAddr>,
-) -> Result<Delta, RewriteError> {
+fn rewrite_v4(buf: &mut [u8], new_src: Option<IpAddr>, new_dst: Option<IpAddr>) -> Result<Delta, RewriteError> {
     let header = buf.first_chunk_mut::<20>().ok_or(RewriteError::Buffer)?;
     let mut ip = Ipv4Packet::new_unchecked(header);
     let mut delta = Delta::NONE;
@@ -85,11 +81,7 @@ fn rewrite_v4(
 }
 
 #[inline]
-fn rewrite_v6(
-    buf: &mut [u8],
-    new_src: Option<IpAddr>,
-    new_dst: Option<IpAddr>,
-) -> Result<Delta, RewriteError> {
+fn rewrite_v6(buf: &mut [u8], new_src: Option<IpAddr>, new_dst: Option<IpAddr>) -> Result<Delta, RewriteError> {
     let header = buf.first_chunk_mut::<40>().ok_or(RewriteError::Buffer)?;
     let mut ip = Ipv6Packet::new_unchecked(header);
     let mut delta = Delta::NONE;

@@ -9,17 +9,15 @@ use proptest::prelude::*;
 use crate::addr::Family;
 
 /// An IPv4 TCP segment with ACK, from a capture.
-pub const V4_ACK: &str = "4500003471ab40003f06b54e0a1e00130a120088a8fc0050866d4e41ec673059801001f6a3fd00000101080aac259946269fb537";
+pub const V4_ACK: &str =
+    "4500003471ab40003f06b54e0a1e00130a120088a8fc0050866d4e41ec673059801001f6a3fd00000101080aac259946269fb537";
 /// An IPv4 TCP segment with SYN, from a capture.
 pub const V4_SYN: &str = "4500003cf20440003f0635810a1e00010a120006b5a2005071f2e51a00000000a002fd5c8ee50000020405820402080a3b625f570000000001030307";
 /// An IPv6 TCP segment with SYN, from a capture.
 pub const V6_SYN: &str = "600219310028063ffc000000000000000000000000000203fdff1000000000000000000000000001b98400502a8697ed00000000a002ff322a8900000204056e0402080a7fb1168c0000000001030307";
 
 pub fn from_hex(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 /// RFC 1071 as it is told: one word at a time, the carry added at once.
@@ -75,15 +73,8 @@ pub enum Kind {
     Other,
 }
 
-pub const KINDS: [Kind; 7] = [
-    Kind::Tcp,
-    Kind::Udp,
-    Kind::UdpUnchecked,
-    Kind::EchoRequest,
-    Kind::EchoReply,
-    Kind::IcmpError,
-    Kind::Other,
-];
+pub const KINDS: [Kind; 7] =
+    [Kind::Tcp, Kind::Udp, Kind::UdpUnchecked, Kind::EchoRequest, Kind::EchoReply, Kind::IcmpError, Kind::Other];
 
 #[derive(Clone, Copy, Debug)]
 pub enum Extension {
@@ -128,10 +119,7 @@ pub struct Sample {
 impl Sample {
     pub fn plain(family: Family, kind: Kind, payload: usize) -> Self {
         let (src, dst) = match family {
-            Family::V4 => (
-                IpAddr::V4(Ipv4Addr::new(10, 18, 0, 65)),
-                IpAddr::V4(Ipv4Addr::new(10, 30, 0, 1)),
-            ),
+            Family::V4 => (IpAddr::V4(Ipv4Addr::new(10, 18, 0, 65)), IpAddr::V4(Ipv4Addr::new(10, 30, 0, 1))),
             Family::V6 => (
                 IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 1)),
                 IpAddr::V6(Ipv6Addr::new(0xfdff, 0x2000, 0, 0, 0, 0, 0, 1)),
@@ -270,12 +258,8 @@ impl Sample {
 
     /// The number of the first header, and all of them.
     fn extension_bytes(&self) -> (u8, Vec<u8>) {
-        let numbers: Vec<u8> = self
-            .extensions
-            .iter()
-            .map(|extension| extension.number())
-            .chain([self.protocol()])
-            .collect();
+        let numbers: Vec<u8> =
+            self.extensions.iter().map(|extension| extension.number()).chain([self.protocol()]).collect();
         let bytes = self
             .extensions
             .iter()
@@ -294,19 +278,10 @@ impl Sample {
 
 /// Any address of `family`, those with many ones and zeroes more often.
 pub fn address(family: Family) -> BoxedStrategy<IpAddr> {
-    let edge = prop_oneof![
-        Just(0),
-        Just(u128::MAX),
-        any::<u128>(),
-        (0..64_u32).prop_map(|bit| 1_u128 << bit)
-    ];
+    let edge = prop_oneof![Just(0), Just(u128::MAX), any::<u128>(), (0..64_u32).prop_map(|bit| 1_u128 << bit)];
     match family {
-        Family::V4 => edge
-            .prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits as u32)))
-            .boxed(),
-        Family::V6 => edge
-            .prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
-            .boxed(),
+        Family::V4 => edge.prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits as u32))).boxed(),
+        Family::V6 => edge.prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).boxed(),
     }
 }
 
@@ -317,12 +292,8 @@ pub fn family() -> impl Strategy<Value = Family> {
 /// Any valid packet of `family`.
 pub fn sample(family: Family) -> impl Strategy<Value = Sample> {
     let extension = prop_oneof![Just(Extension::Routing), Just(Extension::Destination),];
-    let extensions = (
-        any::<bool>(),
-        prop::collection::vec(extension, 0..4),
-        any::<bool>(),
-    )
-        .prop_map(|(hop_by_hop, mut middle, atomic)| {
+    let extensions = (any::<bool>(), prop::collection::vec(extension, 0..4), any::<bool>()).prop_map(
+        |(hop_by_hop, mut middle, atomic)| {
             if hop_by_hop {
                 middle.insert(0, Extension::HopByHop);
             }
@@ -330,12 +301,9 @@ pub fn sample(family: Family) -> impl Strategy<Value = Sample> {
                 middle.push(Extension::Atomic);
             }
             middle
-        });
-    let payload = prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..100),
-        Just(vec![0; 40]),
-        Just(vec![0xff; 41]),
-    ];
+        },
+    );
+    let payload = prop_oneof![prop::collection::vec(any::<u8>(), 0..100), Just(vec![0; 40]), Just(vec![0xff; 41]),];
     (
         (address(family), address(family)),
         prop::sample::select(&KINDS[..]),
@@ -381,12 +349,7 @@ pub fn one_of_each() -> Vec<Sample> {
         .flat_map(|family| KINDS.map(|kind| (family, kind)))
         .map(|(family, kind)| Sample {
             ip_options: 2,
-            extensions: vec![
-                Extension::HopByHop,
-                Extension::Destination,
-                Extension::Routing,
-                Extension::Atomic,
-            ],
+            extensions: vec![Extension::HopByHop, Extension::Destination, Extension::Routing, Extension::Atomic],
             tcp_options: 3,
             padding: 5,
             ..Sample::plain(family, kind, 9)

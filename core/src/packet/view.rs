@@ -60,10 +60,7 @@ pub struct Offload {
 
 impl Offload {
     /// A packet as it would be on a wire: finished checksum, one segment.
-    pub const NONE: Self = Self {
-        checksum: Checksum::Full,
-        gso_size: 0,
-    };
+    pub const NONE: Self = Self { checksum: Checksum::Full, gso_size: 0 };
 }
 
 /// The state of the transport checksum.
@@ -147,11 +144,7 @@ pub struct Fragment {
 
 impl Fragment {
     /// The place of a packet that is not a fragment.
-    pub(super) const WHOLE: Self = Self {
-        offset: 0,
-        more: false,
-        id: 0,
-    };
+    pub(super) const WHOLE: Self = Self { offset: 0, more: false, id: 0 };
 
     /// Whether it is the datagram and not a fragment of it.
     pub(super) const fn is_whole(self) -> bool {
@@ -231,9 +224,7 @@ impl TcpSegment {
     /// How much sequence space the segment occupies: its payload, plus one each for SYN and FIN (SEG.LEN of RFC 9293).
     #[must_use]
     pub const fn sequence_len(&self) -> u32 {
-        self.payload_len
-            .wrapping_add(self.flags.syn() as u32)
-            .wrapping_add(self.flags.fin() as u32)
+        self.payload_len.wrapping_add(self.flags.syn() as u32).wrapping_add(self.flags.fin() as u32)
     }
 }
 
@@ -320,11 +311,7 @@ impl View {
     #[inline]
     #[must_use]
     pub fn with_addresses(self, new_src: Option<IpAddr>, new_dst: Option<IpAddr>) -> Self {
-        Self {
-            src: new_src.unwrap_or(self.src),
-            dst: new_dst.unwrap_or(self.dst),
-            ..self
-        }
+        Self { src: new_src.unwrap_or(self.src), dst: new_dst.unwrap_or(self.dst), ..self }
     }
 
     /// The IP version.
@@ -400,11 +387,7 @@ impl View {
     #[inline]
     #[must_use]
     pub const fn fragment(&self) -> Option<Fragment> {
-        if self.fragment.is_whole() {
-            None
-        } else {
-            Some(self.fragment)
-        }
+        if self.fragment.is_whole() { None } else { Some(self.fragment) }
     }
 
     /// Whether routers must not fragment it: the DF flag in IPv4, always in IPv6.

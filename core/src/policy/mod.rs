@@ -70,9 +70,7 @@ impl Registry {
 
     /// The built-in policies.
     pub const fn built_in() -> Self {
-        Self {
-            policies: &BUILT_IN,
-        }
+        Self { policies: &BUILT_IN }
     }
 
     /// The place of the policy with this `IpType`.
@@ -83,10 +81,7 @@ impl Registry {
 
     /// The policy at a place; round robin for a place that does not exist.
     pub fn policy(&self, place: u8) -> &'static dyn Policy {
-        self.policies
-            .get(usize::from(place))
-            .copied()
-            .unwrap_or(&RoundRobin)
+        self.policies.get(usize::from(place)).copied().unwrap_or(&RoundRobin)
     }
 
     /// All policies.
@@ -101,25 +96,15 @@ mod tests {
 
     #[test]
     fn block_numbers_are_pinned() {
-        let blocks: Vec<_> = Registry::built_in()
-            .iter()
-            .map(|p| (p.ip_type(), p.sla_field(), p.block()))
-            .collect();
+        let blocks: Vec<_> = Registry::built_in().iter().map(|p| (p.ip_type(), p.sla_field(), p.block())).collect();
         assert_eq!(blocks, [("RR", "rr_ip", 2)]);
-        assert_eq!(
-            Registry::built_in().policy(Registry::ROUND_ROBIN).ip_type(),
-            "RR"
-        );
+        assert_eq!(Registry::built_in().policy(Registry::ROUND_ROBIN).ip_type(), "RR");
     }
 
     #[test]
     fn an_unknown_ip_type_is_not_found_and_a_wrong_place_is_round_robin() {
         assert_eq!(Registry::built_in().find("Nearest"), None);
-        assert_eq!(
-            Registry::built_in().find("rr"),
-            None,
-            "the IpType is case-sensitive, as in tables"
-        );
+        assert_eq!(Registry::built_in().find("rr"), None, "the IpType is case-sensitive, as in tables");
         assert_eq!(Registry::built_in().policy(200).ip_type(), "RR");
     }
 }

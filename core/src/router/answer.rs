@@ -19,10 +19,8 @@ const V6_PROHIBITED: u8 = 1;
 /// Writes the answer to a packet that is dropped for `reason` and returns its length; none when it must not be answered.
 /// It comes from the address that was dialled.
 pub(super) fn to(reason: DropReason, packet: &[u8], view: &View, out: &mut [u8]) -> Option<usize> {
-    let is_about_the_connection = matches!(
-        reason,
-        DropReason::NoFlow | DropReason::InstanceGone | DropReason::ReverseCollision
-    );
+    let is_about_the_connection =
+        matches!(reason, DropReason::NoFlow | DropReason::InstanceGone | DropReason::ReverseCollision);
     if view.tcp().is_some_and(|segment| segment.flags.rst()) {
         return None;
     }

@@ -20,11 +20,7 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    const EMPTY: Self = Self {
-        id: InstanceId::NONE,
-        instance_ip: Dual::UNSPECIFIED,
-        namespace_ip: Dual::UNSPECIFIED,
-    };
+    const EMPTY: Self = Self { id: InstanceId::NONE, instance_ip: Dual::UNSPECIFIED, namespace_ip: Dual::UNSPECIFIED };
 }
 
 /// Up to `L` attachments, found by each of their addresses. All zero when new.
@@ -53,11 +49,7 @@ impl<const L: usize> Attachments<L> {
     /// The attachment in a row.
     #[inline]
     pub fn get(&self, row: usize) -> Option<&Attachment> {
-        if self.slots.is_used(row) {
-            self.rows.get(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get(row) } else { None }
     }
 
     /// Whether an attachment is still there.
@@ -104,38 +96,26 @@ impl<const L: usize> Attachments<L> {
         let same_place = at_address.and_then(|old| self.remove_row(old.row()));
         let same_instance = self.remove(attachment.id);
         let replaced = same_place.is_some() || same_instance.is_some();
-        let row = self
-            .slots
-            .take()
-            .ok_or(TableFull {
-                kind: Kind::Attachments,
-                limit: L,
-            })?
-            .row();
+        let row = self.slots.take().ok_or(TableFull { kind: Kind::Attachments, limit: L })?.row();
         if let Some(place) = self.rows.get_mut(row) {
             *place = attachment;
         }
         for which in 0..4 {
-            self.index
-                .insert(self.hash_of(&attachment, which), row, which);
+            self.index.insert(self.hash_of(&attachment, which), row, which);
         }
         Ok(replaced)
     }
 
     /// Takes an attachment out.
     pub(crate) fn remove(&mut self, id: InstanceId) -> Option<Attachment> {
-        let row = self
-            .slots
-            .iter()
-            .find(|row| self.rows.get(*row).is_some_and(|a| a.id == id))?;
+        let row = self.slots.iter().find(|row| self.rows.get(*row).is_some_and(|a| a.id == id))?;
         self.remove_row(row)
     }
 
     fn remove_row(&mut self, row: usize) -> Option<Attachment> {
         let attachment = *self.get(row)?;
         for which in 0..4 {
-            self.index
-                .remove(self.hash_of(&attachment, which), row, which);
+            self.index.remove(self.hash_of(&attachment, which), row, which);
         }
         self.slots.give_back(row);
         Some(attachment)
@@ -144,11 +124,7 @@ impl<const L: usize> Attachments<L> {
     fn find(&self, address: IpAddr, of_kind: impl Fn(usize) -> bool) -> Option<RowRef> {
         let key = key_of(address);
         let (row, _) = self.index.find(self.hash.hash(&key), |row, which| {
-            of_kind(which)
-                && self
-                    .rows
-                    .get(row)
-                    .is_some_and(|a| key_of(address_of(a, which)) == key)
+            of_kind(which) && self.rows.get(row).is_some_and(|a| key_of(address_of(a, which)) == key)
         })?;
         self.slots.reference(row)
     }

@@ -11,17 +11,9 @@ use crate::stats::DropReason;
 use crate::table::{Owner, key_of};
 use crate::time::Instant;
 
-impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>
-    Router<S, I, N, F, L>
-{
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Router<S, I, N, F, L> {
     /// Decides on a packet from the node in row `peer` of the table, and rewrites it.
-    pub fn inbound(
-        &mut self,
-        now: Instant,
-        peer: usize,
-        packet: &mut [u8],
-        offload: Offload,
-    ) -> Verdict {
+    pub fn inbound(&mut self, now: Instant, peer: usize, packet: &mut [u8], offload: Offload) -> Verdict {
         let view = match View::parse(packet, offload) {
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
@@ -33,8 +25,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if let Some(row) = self.flows.find_ingress(&key)
             && let Some(flow) = self.flows.get(row)
         {
-            let current =
-                self.is_remote_current(flow) && self.attachments.is_current(flow.attachment);
+            let current = self.is_remote_current(flow) && self.attachments.is_current(flow.attachment);
             if current && flow.node as usize != peer {
                 return self.drop(DropReason::SpoofedSource);
             }
@@ -45,10 +36,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
         match self.inbound_without_flow(now, peer, &key, &view, attachment) {
             Ok(Some(row)) => self.deliver(now, row, packet, &view),
-            Ok(None) => Verdict::Wait {
-                address: view.src(),
-                asker: RowRef::NONE,
-            },
+            Ok(None) => Verdict::Wait { address: view.src(), asker: RowRef::NONE },
             Err(reason) => self.drop(reason),
         }
     }
@@ -64,10 +52,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             .by_namespace_ip(view.dst())
             .or_else(|| self.attachments.by_instance_ip(view.dst()))
             .ok_or(DropReason::NotOurs)?;
-        let local = self
-            .attachments
-            .get(attachment.row())
-            .ok_or(DropReason::NotOurs)?;
+        let local = self.attachments.get(attachment.row()).ok_or(DropReason::NotOurs)?;
         let (src_port, dst_port) = ports_of(view)?;
         let key = FlowKey {
             src: key_of(view.src()),
@@ -93,10 +78,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Some(sender) = self.sender(peer, view.src())? else {
             return Ok(None);
         };
-        let local = self
-            .attachments
-            .get(attachment.row())
-            .ok_or(DropReason::NotOurs)?;
+        let local = self.attachments.get(attachment.row()).ok_or(DropReason::NotOurs)?;
         let flow = Flow {
             local: key.dst,
             dialled: key.src,
@@ -125,17 +107,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if self.table.node(peer).is_some_and(|node| node.is_self) {
             let instance = self.attachments.by_instance_ip(source).ok_or(SPOOFED)?;
             let attachment = self.attachments.get(instance.row()).ok_or(SPOOFED)?;
-            return Ok(Some(Sender {
-                instance,
-                namespace_ip: attachment.namespace_ip,
-                within: true,
-            }));
+            return Ok(Some(Sender { instance, namespace_ip: attachment.namespace_ip, within: true }));
         }
-        if !self
-            .rules
-            .get()
-            .is_some_and(|rules| rules.plan.is_service_net(source))
-        {
+        if !self.rules.get().is_some_and(|rules| rules.plan.is_service_net(source)) {
             return Err(SPOOFED);
         }
         let slot = match self.table.owner(source) {
@@ -161,17 +135,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         };
         note(flow, view, now, false);
         let family = view.family();
-        let (src, dst) = (
-            address_of(flow.dialled, family),
-            address_of(flow.local, family),
-        );
+        let (src, dst) = (address_of(flow.dialled, family), address_of(flow.local, family));
         if rewrite(packet, view, Some(src), Some(dst)).is_err() {
             return self.drop(DropReason::Malformed);
         }
         self.counters.delivered = self.counters.delivered.wrapping_add(1);
-        Verdict::Deliver {
-            len: view.total_len(),
-        }
+        Verdict::Deliver { len: view.total_len() }
     }
 }
 

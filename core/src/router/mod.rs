@@ -81,9 +81,7 @@ struct Rules {
     subnet: Option<WorkerSubnet>,
 }
 
-impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>
-    Router<S, I, N, F, L>
-{
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Router<S, I, N, F, L> {
     /// A router that drops everything until it is configured.
     pub const fn new() -> Self {
         Self {
@@ -97,28 +95,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// Sets the address plan, the policies, how long flows live and the secret of all hashes. Once, before the first packet.
-    pub fn configure(
-        &mut self,
-        plan: AddressPlan,
-        registry: Registry,
-        lifetimes: Lifetimes,
-        key: HashKey,
-    ) {
+    pub fn configure(&mut self, plan: AddressPlan, registry: Registry, lifetimes: Lifetimes, key: HashKey) {
         self.table.set_hash_key(key);
         self.flows.configure(key, lifetimes);
         self.attachments.set_hash_key(key);
-        self.rules.set(Rules {
-            plan,
-            registry,
-            subnet: None,
-        });
+        self.rules.set(Rules { plan, registry, subnet: None });
     }
 
     /// The policies.
     pub fn registry(&self) -> Registry {
-        self.rules
-            .get()
-            .map_or(Registry::built_in(), |rules| rules.registry)
+        self.rules.get().map_or(Registry::built_in(), |rules| rules.registry)
     }
 
     /// Sets the subnets that this node's instances live in.
@@ -131,9 +117,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// Looks at up to `budget` flows and ends those whose time is over.
     pub fn expire_flows(&mut self, now: Instant, budget: usize) {
         let table = &mut self.table;
-        self.flows.expire(now, budget, |flow, _| {
-            table.count_flow(flow.counted(), false)
-        });
+        self.flows.expire(now, budget, |flow, _| table.count_flow(flow.counted(), false));
     }
 
     /// Begins to look for flows whose instance or attachment is gone; [`Self::poll_sweep`] finds them.
@@ -152,9 +136,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     pub fn poll_sweep(&mut self, budget: usize, reply: &mut [u8]) -> Option<usize> {
         for _ in 0..budget {
             let row = self.sweep?;
-            self.sweep = row
-                .checked_add(1)
-                .filter(|next| *next < self.flows.high_water());
+            self.sweep = row.checked_add(1).filter(|next| *next < self.flows.high_water());
             let Some(flow) = self.flows.get(row) else {
                 continue;
             };
@@ -187,11 +169,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// Whether the remote instance of a flow is still what and where it was.
     #[inline]
     fn is_remote_current(&self, flow: &Flow) -> bool {
-        if flow.within {
-            self.attachments.is_current(flow.instance)
-        } else {
-            self.table.is_current(flow.instance)
-        }
+        if flow.within { self.attachments.is_current(flow.instance) } else { self.table.is_current(flow.instance) }
     }
 
     /// Takes a flow in and counts it in.
@@ -221,9 +199,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 }
 
-impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Default
-    for Router<S, I, N, F, L>
-{
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Default for Router<S, I, N, F, L> {
     fn default() -> Self {
         Self::new()
     }
@@ -235,9 +211,7 @@ fn ports_of(view: &View) -> Result<(u16, u16), DropReason> {
         return Err(DropReason::Fragment);
     }
     match view.transport() {
-        Transport::Icmp(IcmpKind::Error { .. } | IcmpKind::Other { .. }) => {
-            Err(DropReason::IcmpMessage)
-        }
+        Transport::Icmp(IcmpKind::Error { .. } | IcmpKind::Other { .. }) => Err(DropReason::IcmpMessage),
         Transport::Other => Err(DropReason::Protocol),
         _ => view.ports().ok_or(DropReason::Protocol),
     }
@@ -286,14 +260,9 @@ fn address_of(bytes: [u8; 16], family: Family) -> IpAddr {
 /// in its mapped form never appears on a wire (RFC 4291 section 2.5.5.2); tables would take it for the IPv4 address.
 fn is_unicast(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback())
-        }
+        IpAddr::V4(v4) => !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback()),
         IpAddr::V6(v6) => {
-            !(v6.is_multicast()
-                || v6.is_unspecified()
-                || v6.is_loopback()
-                || v6.to_ipv4_mapped().is_some())
+            !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback() || v6.to_ipv4_mapped().is_some())
         }
     }
 }

@@ -10,18 +10,10 @@ use crate::stats::DropReason;
 use crate::table::{Instance, Owner, key_of};
 use crate::time::Instant;
 
-impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>
-    Router<S, I, N, F, L>
-{
+impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Router<S, I, N, F, L> {
     /// Decides on a packet that a local application sent, and rewrites it. A reply, if there is one, is written into `reply`,
     /// which should have room for [`crate::packet::reply::MAX_REPLY_LEN`] bytes.
-    pub fn outbound(
-        &mut self,
-        now: Instant,
-        packet: &mut [u8],
-        offload: Offload,
-        reply: &mut [u8],
-    ) -> Verdict {
+    pub fn outbound(&mut self, now: Instant, packet: &mut [u8], offload: Offload, reply: &mut [u8]) -> Verdict {
         let view = match View::parse(packet, offload) {
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
@@ -44,13 +36,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// Tells the application that its packet went nowhere: a RST where the connection is the trouble, else ICMP unreachable.
-    pub fn refuse(
-        &mut self,
-        reason: DropReason,
-        packet: &[u8],
-        view: &View,
-        reply: &mut [u8],
-    ) -> Verdict {
+    pub fn refuse(&mut self, reason: DropReason, packet: &[u8], view: &View, reply: &mut [u8]) -> Verdict {
         self.counters.count(reason);
         match answer::to(reason, packet, view, reply) {
             Some(len) => {
@@ -66,11 +52,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if !is_unicast(view.dst()) || !is_unicast(view.src()) {
             return Err(DropReason::NotUnicast);
         }
-        if !self
-            .rules
-            .get()
-            .is_some_and(|rules| rules.plan.is_service_net(view.dst()))
-        {
+        if !self.rules.get().is_some_and(|rules| rules.plan.is_service_net(view.dst())) {
             return Err(DropReason::NotAService);
         }
         let (src_port, dst_port) = ports_of(view)?;
@@ -115,10 +97,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         };
         note(flow, view, now, true);
         let family = view.family();
-        let (src, dst) = (
-            address_of(flow.local_instance, family),
-            address_of(flow.remote, family),
-        );
+        let (src, dst) = (address_of(flow.local_instance, family), address_of(flow.remote, family));
         let node = flow.node as usize;
         if rewrite(packet, view, Some(src), Some(dst)).is_err() {
             return self.drop(DropReason::Malformed);
@@ -127,55 +106,31 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             return self.inbound(now, node, packet, view.offload());
         }
         self.counters.forwarded = self.counters.forwarded.wrapping_add(1);
-        Verdict::Forward {
-            node,
-            len: view.total_len(),
-        }
+        Verdict::Forward { node, len: view.total_len() }
     }
 
     /// Begins a flow for a packet that belongs to none, and returns its row.
-    fn outbound_without_flow(
-        &mut self,
-        now: Instant,
-        key: &FlowKey,
-        view: &View,
-    ) -> Result<usize, Refused> {
-        let attachment = self
-            .attachments
-            .by_namespace_ip(view.src())
-            .ok_or(Refused::Silently(DropReason::UnknownSource))?;
+    fn outbound_without_flow(&mut self, now: Instant, key: &FlowKey, view: &View) -> Result<usize, Refused> {
+        let attachment =
+            self.attachments.by_namespace_ip(view.src()).ok_or(Refused::Silently(DropReason::UnknownSource))?;
         match self.table.owner(view.dst()) {
-            Some(Owner::Service(service, _))
-                if !self.table.service(service).is_some_and(|s| s.complete) =>
-            {
-                Err(Refused::Wait {
-                    address: view.dst(),
-                    asker: attachment,
-                })
+            Some(Owner::Service(service, _)) if !self.table.service(service).is_some_and(|s| s.complete) => {
+                Err(Refused::Wait { address: view.dst(), asker: attachment })
             }
-            None => Err(Refused::Wait {
-                address: view.dst(),
-                asker: attachment,
-            }),
+            None => Err(Refused::Wait { address: view.dst(), asker: attachment }),
             Some(Owner::Namespace(_)) => Err(Refused::Silently(DropReason::NotAService)),
             Some(Owner::Service(..)) if !opens(view) => Err(match view.tcp() {
                 Some(_) => Refused::Answered(DropReason::NoFlow),
                 None => Refused::Silently(DropReason::NoFlow),
             }),
-            Some(Owner::Service(service, which)) => {
-                self.balance(now, key, view, attachment, service, which)
-            }
+            Some(Owner::Service(service, which)) => self.balance(now, key, view, attachment, service, which),
             Some(Owner::Instance(slot)) => {
-                let instance = self
-                    .table
-                    .instance(slot)
-                    .ok_or(Refused::Silently(DropReason::NoInstance))?;
+                let instance = self.table.instance(slot).ok_or(Refused::Silently(DropReason::NoInstance))?;
                 if opens(view) && !instance.alive {
                     return Err(Refused::Answered(DropReason::NoInstance));
                 }
-                let flow = self
-                    .flow_to(now, key, view, attachment, slot)
-                    .ok_or(Refused::Silently(DropReason::NoInstance))?;
+                let flow =
+                    self.flow_to(now, key, view, attachment, slot).ok_or(Refused::Silently(DropReason::NoInstance))?;
                 self.begin_flow(flow, now).map_err(Refused::Answered)
             }
         }
@@ -201,38 +156,23 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 dst_port: key.src_port,
                 protocol: key.protocol,
             };
-            let taken = flows
-                .find_ingress(&reverse)
-                .and_then(|row| flows.get(row))
-                .is_some_and(|f| !flows.is_dead(f, now));
+            let taken =
+                flows.find_ingress(&reverse).and_then(|row| flows.get(row)).is_some_and(|f| !flows.is_dead(f, now));
             collided |= taken;
             !taken
         });
         let Some(slot) = picked else {
-            let reason = if collided {
-                DropReason::ReverseCollision
-            } else {
-                DropReason::NoInstance
-            };
+            let reason = if collided { DropReason::ReverseCollision } else { DropReason::NoInstance };
             return Err(Refused::Answered(reason));
         };
-        let flow = self
-            .flow_to(now, key, view, attachment, slot)
-            .ok_or(Refused::Silently(DropReason::NoInstance))?;
+        let flow = self.flow_to(now, key, view, attachment, slot).ok_or(Refused::Silently(DropReason::NoInstance))?;
         let row = self.begin_flow(flow, now).map_err(Refused::Answered)?;
         self.table.advance(service, which, slot);
         Ok(row)
     }
 
     /// The flow of an application's packet to an instance.
-    fn flow_to(
-        &self,
-        now: Instant,
-        key: &FlowKey,
-        view: &View,
-        attachment: RowRef,
-        slot: usize,
-    ) -> Option<Flow> {
+    fn flow_to(&self, now: Instant, key: &FlowKey, view: &View, attachment: RowRef, slot: usize) -> Option<Flow> {
         let instance: &Instance = self.table.instance(slot)?;
         let local = self.attachments.get(attachment.row())?;
         let family = view.family();

@@ -3,8 +3,7 @@
 use crate::addr::WorkerSubnet;
 use crate::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId};
 use crate::sync::message::{
-    Attach, Attached, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, ResolveKey,
-    ServiceHeader, Subject,
+    Attach, Attached, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader, Subject,
 };
 use crate::time::Instant;
 

@@ -28,9 +28,7 @@ pub const IP_TYPE_MAX: usize = 16;
 pub const MANAGERS_MAX: usize = 4;
 
 /// What a table stream is about: a whole service, or one instance of it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Subject {
     /// The service.
     pub service: ServiceId,
@@ -41,19 +39,13 @@ pub struct Subject {
 impl Subject {
     /// The subject that covers all instances of a service.
     pub const fn whole(service: ServiceId) -> Self {
-        Self {
-            service,
-            instance: None,
-        }
+        Self { service, instance: None }
     }
 }
 
 impl From<InstanceId> for Subject {
     fn from(id: InstanceId) -> Self {
-        Self {
-            service: id.service,
-            instance: Some(id.number),
-        }
+        Self { service: id.service, instance: Some(id.number) }
     }
 }
 
@@ -93,11 +85,7 @@ impl Digest {
 
     /// The digest member of an open stream.
     pub fn add_stream(&mut self, subject: Subject, stream: u32) {
-        self.add([
-            subject.service.0,
-            subject.instance.map_or(0, |n| n.wrapping_add(1)),
-            stream,
-        ]);
+        self.add([subject.service.0, subject.instance.map_or(0, |n| n.wrapping_add(1)), stream]);
     }
 
     /// The digest member of a running instance.
@@ -359,10 +347,7 @@ pub struct TablePage {
 
 /// A message of the table protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "decoded in place, one at a time; there is no heap to put it on"
-)]
+#[expect(clippy::large_enum_variant, reason = "decoded in place, one at a time; there is no heap to put it on")]
 pub enum Message {
     /// Node to manager: who I am; the renewal of the lease.
     Hello(Hello),
@@ -447,10 +432,7 @@ impl Message {
     /// [`TooLong`] when it has no room in `buffer` or in [`MESSAGE_MAX`] bytes.
     pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, TooLong> {
         let room = buffer.len().min(MESSAGE_MAX);
-        let (version, body) = buffer
-            .get_mut(..room)
-            .and_then(|b| b.split_first_mut())
-            .ok_or(TooLong)?;
+        let (version, body) = buffer.get_mut(..room).and_then(|b| b.split_first_mut()).ok_or(TooLong)?;
         *version = PROTOCOL_VERSION;
         let written = postcard::to_slice(self, body).map_err(|_| TooLong)?.len();
         Ok(written.saturating_add(1))
@@ -471,9 +453,7 @@ impl Message {
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         match payload.split_first() {
             None => Err(DecodeError::Empty),
-            Some((&PROTOCOL_VERSION, body)) => {
-                postcard::from_bytes(body).map_err(|_| DecodeError::Malformed)
-            }
+            Some((&PROTOCOL_VERSION, body)) => postcard::from_bytes(body).map_err(|_| DecodeError::Malformed),
             Some((&other, _)) => Err(DecodeError::Version(other)),
         }
     }

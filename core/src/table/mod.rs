@@ -16,13 +16,17 @@ use crate::ids::{NodeKey, ServiceId};
 use crate::index::{HashIndex, HashKey};
 use crate::policy::{Candidate, Registry};
 use crate::slots::{RowRef, Slots};
-use crate::sync::message::{InstanceRecord, NodeRecord, SERVICE_IPS_MAX, ServiceHeader};
+use crate::sync::message::{InstanceRecord, NodeRecord, PAGE_RECORDS, SERVICE_IPS_MAX, ServiceHeader};
+use crate::time::{Duration, Instant};
 
 /// Both families of every service IP of a service are keys of its row.
 const SERVICE_KEYS: usize = SERVICE_IPS_MAX.saturating_mul(2);
 
 /// How many service IPs' cursors are remembered beyond their table entries.
 const CURSORS: usize = 64;
+
+/// How many nodes can be taken out before that is told: as many as one page can bring.
+const GONE: usize = PAGE_RECORDS;
 
 /// Where the turn of a service IP stood when its table entry went.
 #[derive(Clone, Copy)]
@@ -93,6 +97,8 @@ pub struct Table<const S: usize, const I: usize, const N: usize> {
     node_news: bool,
     /// Some node may be idle.
     node_idle: bool,
+    /// Nodes that were taken out and not told yet.
+    nodes_gone: heapless::Deque<(RowRef, NodeKey), GONE>,
     /// Cursors of services that are not in the table any more, the latest at `next_cursor - 1`.
     cursors: [Cursor; CURSORS],
     next_cursor: usize,
@@ -118,10 +124,8 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             nodes_by_key: HashIndex::new(),
             node_news: false,
             node_idle: false,
-            cursors: [Cursor {
-                address: Dual::UNSPECIFIED,
-                next: 0,
-            }; CURSORS],
+            nodes_gone: heapless::Deque::new(),
+            cursors: [Cursor { address: Dual::UNSPECIFIED, next: 0 }; CURSORS],
             next_cursor: 0,
             unknown_policies: 0,
         }
@@ -137,47 +141,30 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     pub fn owner(&self, address: IpAddr) -> Option<Owner> {
         let key = key_of(address);
         let hash = self.hash.hash(&key);
-        if let Some((slot, which)) = self.services_by_ip.find(hash, |slot, which| {
-            self.service_key(slot, which) == Some(key)
-        }) {
+        if let Some((slot, which)) =
+            self.services_by_ip.find(hash, |slot, which| self.service_key(slot, which) == Some(key))
+        {
             return Some(Owner::Service(slot, which >> 1));
         }
-        let (slot, which) = self.instances_by_ip.find(hash, |slot, which| {
-            self.instance_key(slot, which) == Some(key)
-        })?;
-        Some(if which < 2 {
-            Owner::Instance(slot)
-        } else {
-            Owner::Namespace(slot)
-        })
+        let (slot, which) =
+            self.instances_by_ip.find(hash, |slot, which| self.instance_key(slot, which) == Some(key))?;
+        Some(if which < 2 { Owner::Instance(slot) } else { Owner::Namespace(slot) })
     }
 
     /// The service in a row.
     pub fn service(&self, slot: usize) -> Option<&Service> {
-        if self.service_slots.is_used(slot) {
-            self.services.get(slot)
-        } else {
-            None
-        }
+        if self.service_slots.is_used(slot) { self.services.get(slot) } else { None }
     }
 
     /// The instance in a row.
     #[inline]
     pub fn instance(&self, slot: usize) -> Option<&Instance> {
-        if self.instance_slots.is_used(slot) {
-            self.instances.get(slot)
-        } else {
-            None
-        }
+        if self.instance_slots.is_used(slot) { self.instances.get(slot) } else { None }
     }
 
     /// The node in a row.
     pub fn node(&self, slot: usize) -> Option<&Node> {
-        if self.node_slots.is_used(slot) {
-            self.nodes.get(slot)
-        } else {
-            None
-        }
+        if self.node_slots.is_used(slot) { self.nodes.get(slot) } else { None }
     }
 
     /// A reference to the instance in a row, to notice later that it went or moved.
@@ -200,9 +187,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     pub fn find_service(&self, id: ServiceId) -> Option<usize> {
         let hash = self.hash.hash(&id.0.to_le_bytes());
         self.services_by_id
-            .find(hash, |slot, _| {
-                self.services.get(slot).is_some_and(|s| s.id == id)
-            })
+            .find(hash, |slot, _| self.services.get(slot).is_some_and(|s| s.id == id))
             .map(|(slot, _)| slot)
     }
 
@@ -210,9 +195,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     pub fn find_instance(&self, service: usize, number: u32) -> Option<usize> {
         self.instances_by_number
             .find(self.number_hash(service, number), |slot, _| {
-                self.instances
-                    .get(slot)
-                    .is_some_and(|i| i.service == service && i.number == number)
+                self.instances.get(slot).is_some_and(|i| i.service == service && i.number == number)
             })
             .map(|(slot, _)| slot)
     }
@@ -221,9 +204,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     pub fn find_node(&self, key: &NodeKey) -> Option<usize> {
         let hash = self.hash.hash(&key.0);
         self.nodes_by_key
-            .find(hash, |slot, _| {
-                self.nodes.get(slot).is_some_and(|n| n.key == *key)
-            })
+            .find(hash, |slot, _| self.nodes.get(slot).is_some_and(|n| n.key == *key))
             .map(|(slot, _)| slot)
     }
 
@@ -254,11 +235,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
 
     /// Services, instances and nodes in the table.
     pub fn len(&self) -> (usize, usize, usize) {
-        (
-            self.service_slots.len(),
-            self.instance_slots.len(),
-            self.node_slots.len(),
-        )
+        (self.service_slots.len(), self.instance_slots.len(), self.node_slots.len())
     }
 
     /// Whether there is nothing in the table.
@@ -274,22 +251,11 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         if let Some(slot) = self.find_service(id) {
             return Ok(slot);
         }
-        let slot = self
-            .service_slots
-            .take()
-            .ok_or(TableFull {
-                kind: Kind::Services,
-                limit: S,
-            })?
-            .row();
+        let slot = self.service_slots.take().ok_or(TableFull { kind: Kind::Services, limit: S })?.row();
         if let Some(service) = self.services.get_mut(slot) {
-            *service = Service {
-                id,
-                ..Service::EMPTY
-            };
+            *service = Service { id, ..Service::EMPTY };
         }
-        self.services_by_id
-            .insert(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
+        self.services_by_id.insert(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
         Ok(slot)
     }
 
@@ -310,16 +276,8 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             if known.is_none() {
                 self.unknown_policies = self.unknown_policies.saturating_add(1);
             }
-            let kept = old
-                .iter()
-                .find(|ip| ip.address == record.address)
-                .map(|ip| ip.cursor);
-            let remembered = || {
-                self.cursors
-                    .iter()
-                    .find(|c| c.address == record.address)
-                    .map(|c| c.next)
-            };
+            let kept = old.iter().find(|ip| ip.address == record.address).map(|ip| ip.cursor);
+            let remembered = || self.cursors.iter().find(|c| c.address == record.address).map(|c| c.next);
             let cursor = kept.or_else(remembered).unwrap_or(0);
             // The record list has the same capacity as the row: nothing can be left over.
             let _ = service.ips.push(ServiceIp {
@@ -331,8 +289,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         }
         for which in 0..SERVICE_KEYS {
             if let Some(key) = self.service_key(slot, which) {
-                self.services_by_ip
-                    .insert(self.hash.hash(&key), slot, which);
+                self.services_by_ip.insert(self.hash.hash(&key), slot, which);
             }
         }
     }
@@ -349,9 +306,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     ) -> Result<usize, TableFull> {
         if let Some(slot) = self.find_instance(service, record.number) {
             let same = self.instance(slot).is_some_and(|i| {
-                i.node == node
-                    && i.instance_ip == record.instance_ip
-                    && i.namespace_ip == record.namespace_ip
+                i.node == node && i.instance_ip == record.instance_ip && i.namespace_ip == record.namespace_ip
             });
             if !same {
                 self.unindex_instance(slot);
@@ -367,19 +322,9 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             }
             return Ok(slot);
         }
-        let slot = self
-            .instance_slots
-            .take()
-            .ok_or(TableFull {
-                kind: Kind::Instances,
-                limit: I,
-            })?
-            .row();
+        let slot = self.instance_slots.take().ok_or(TableFull { kind: Kind::Instances, limit: I })?.row();
         if let Some(instance) = self.instances.get_mut(slot) {
-            *instance = Instance {
-                service,
-                ..Instance::EMPTY
-            };
+            *instance = Instance { service, ..Instance::EMPTY };
             instance.set(record, node);
         }
         self.link(service, slot);
@@ -411,8 +356,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         };
         self.remember_cursors(slot, |_| true);
         self.unindex_service_ips(slot);
-        self.services_by_id
-            .remove(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
+        self.services_by_id.remove(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
         self.service_slots.give_back(slot);
     }
 
@@ -428,10 +372,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     /// # Errors
     /// [`TableFull`] when there is no room for another node.
     pub(crate) fn put_node(&mut self, record: &NodeRecord) -> Result<usize, TableFull> {
-        const FULL: fn(usize) -> TableFull = |limit| TableFull {
-            kind: Kind::Nodes,
-            limit,
-        };
+        const FULL: fn(usize) -> TableFull = |limit| TableFull { kind: Kind::Nodes, limit };
         if let Some(slot) = self.find_node(&record.key) {
             let node = self.nodes.get_mut(slot).ok_or(FULL(N))?;
             if record.endpoint.get().is_some() && node.endpoint != record.endpoint {
@@ -450,24 +391,20 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             self.node_news |= node.news.changed;
             return Ok(slot);
         }
-        let slot = self.node_slots.take().ok_or(FULL(N))?.row();
+        let taken = self.node_slots.take().or_else(|| {
+            let idle = self.find_idle_node()?;
+            self.end_node(idle);
+            self.node_slots.take()
+        });
+        let slot = taken.ok_or(FULL(N))?.row();
         if let Some(node) = self.nodes.get_mut(slot) {
-            *node = Node {
-                id: record.id,
-                key: record.key,
-                endpoint: record.endpoint,
-                epoch: record.epoch,
-                ..Node::EMPTY
-            };
-            node.news = News {
-                changed: true,
-                restarted: false,
-            };
+            *node =
+                Node { id: record.id, key: record.key, endpoint: record.endpoint, epoch: record.epoch, ..Node::EMPTY };
+            node.news = News { changed: true, restarted: false };
             self.node_news = true;
             self.node_idle = true;
         }
-        self.nodes_by_key
-            .insert(self.hash.hash(&record.key.0), slot, 0);
+        self.nodes_by_key.insert(self.hash.hash(&record.key.0), slot, 0);
         Ok(slot)
     }
 
@@ -476,10 +413,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         if !self.node_news {
             return None;
         }
-        let found = self
-            .node_slots
-            .iter()
-            .find(|slot| self.nodes.get(*slot).is_some_and(|n| n.news.changed));
+        let found = self.node_slots.iter().find(|slot| self.nodes.get(*slot).is_some_and(|n| n.news.changed));
         let Some(slot) = found else {
             self.node_news = false;
             return None;
@@ -499,27 +433,59 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         self.nodes.get_mut(slot)
     }
 
-    /// A node that no instance names and that is no manager, to be taken out by [`Self::remove_node`].
-    pub(crate) fn find_idle_node(&mut self) -> Option<usize> {
+    /// Takes out nodes that nothing has needed for `linger`. Returns when the next one's time is over.
+    pub(crate) fn end_idle_nodes(&mut self, now: Instant, linger: Duration) -> Option<Instant> {
         if !self.node_idle {
             return None;
         }
-        let found = self.node_slots.iter().find(|slot| {
-            self.nodes
-                .get(*slot)
-                .is_some_and(|n| n.holds == 0 && !n.manager && !n.is_self)
-        });
-        self.node_idle = found.is_some();
-        found
+        self.node_idle = false;
+        let mut next: Option<Instant> = None;
+        for slot in 0..self.node_slots.high_water() {
+            if !self.node(slot).is_some_and(Node::is_idle) {
+                continue;
+            }
+            let Some(node) = self.nodes.get_mut(slot) else {
+                continue;
+            };
+            if node.idle_since == Instant::ZERO {
+                node.idle_since = now;
+            }
+            let end = node.idle_since.saturating_add(linger);
+            if now < end || !self.end_node(slot) {
+                self.node_idle = true;
+                next = Some(next.map_or(end, |next| next.min(end)));
+            }
+        }
+        next
     }
 
-    /// Takes a node out.
-    pub(crate) fn remove_node(&mut self, slot: usize) {
-        let Some(key) = self.node(slot).map(|n| n.key) else {
-            return;
+    /// A node that was taken out, until all of them have been told.
+    pub(crate) fn poll_node_gone(&mut self) -> Option<(RowRef, NodeKey)> {
+        self.nodes_gone.pop_front()
+    }
+
+    /// The node that nothing has needed for longest.
+    fn find_idle_node(&self) -> Option<usize> {
+        let idle = |slot: usize| self.node(slot).filter(|node| node.is_idle());
+        let slots = self.node_slots.iter();
+        let idle = slots.filter_map(|slot| Some((idle(slot)?.idle_since, slot)));
+        // What has not been noted has begun last.
+        let since = |since: Instant| if since == Instant::ZERO { Instant::MAX } else { since };
+        idle.min_by_key(|(at, _)| since(*at)).map(|(_, slot)| slot)
+    }
+
+    /// Takes a node out. False when too many have been that were not told yet.
+    fn end_node(&mut self, slot: usize) -> bool {
+        let gone = self.node_slots.reference(slot);
+        let Some((peer, key)) = gone.and_then(|peer| Some((peer, self.node(slot)?.key))) else {
+            return false;
         };
+        if self.nodes_gone.push_back((peer, key)).is_err() {
+            return false;
+        }
         self.nodes_by_key.remove(self.hash.hash(&key.0), slot, 0);
         self.node_slots.give_back(slot);
+        true
     }
 
     /// Counts a flow to an instance in (`true`) or out.
@@ -530,19 +496,12 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         let Some(row) = self.instances.get_mut(instance.row()) else {
             return;
         };
-        row.flows = if begins {
-            row.flows.saturating_add(1)
-        } else {
-            row.flows.saturating_sub(1)
-        };
+        row.flows = if begins { row.flows.saturating_add(1) } else { row.flows.saturating_sub(1) };
     }
 
     /// The flows to all instances of a service.
     pub(crate) fn flows_of(&self, service: usize) -> u64 {
-        self.instances_of(service)
-            .filter_map(|slot| self.instance(slot))
-            .map(|i| u64::from(i.flows))
-            .sum()
+        self.instances_of(service).filter_map(|slot| self.instance(slot)).map(|i| u64::from(i.flows)).sum()
     }
 
     /// Lets the policy of a service IP pick among its instances for which `usable` holds. [`Self::advance`] ends the turn.
@@ -562,11 +521,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             while !done {
                 let slot = (at as usize).checked_sub(1)?;
                 let instance = self.instances.get(slot)?;
-                at = if instance.next == 0 {
-                    first
-                } else {
-                    instance.next
-                };
+                at = if instance.next == 0 { first } else { instance.next };
                 done = at == start;
                 let node = self.nodes.get(instance.node)?;
                 if instance.alive && !instance.draining && !node.avoided && usable(instance, node) {
@@ -585,11 +540,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             return;
         };
         let (cursor, cursor_row) = (instance.number.wrapping_add(1), instance.next);
-        if let Some(ip) = self
-            .services
-            .get_mut(service)
-            .and_then(|service| service.ips.get_mut(which))
-        {
+        if let Some(ip) = self.services.get_mut(service).and_then(|service| service.ips.get_mut(which)) {
             ip.cursor = cursor;
             ip.cursor_row = cursor_row;
         }
@@ -623,10 +574,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         };
         let mut behind = 0;
         let mut before = self.service(service).map_or(0, |s| s.last);
-        while let Some(row) = (before as usize)
-            .checked_sub(1)
-            .and_then(|p| self.instances.get(p))
-        {
+        while let Some(row) = (before as usize).checked_sub(1).and_then(|p| self.instances.get(p)) {
             if row.number < number {
                 break;
             }
@@ -639,8 +587,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         }
         self.set_next(service, before, entry(slot));
         self.set_previous(service, behind, entry(slot));
-        self.instances_by_number
-            .insert(self.number_hash(service, number), slot, 0);
+        self.instances_by_number.insert(self.number_hash(service, number), slot, 0);
         if let Some(row) = self.services.get_mut(service) {
             row.instances = row.instances.saturating_add(1);
         }
@@ -650,16 +597,10 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         let Some(instance) = self.instances.get(slot) else {
             return;
         };
-        let (service, number, before, behind) = (
-            instance.service,
-            instance.number,
-            instance.previous,
-            instance.next,
-        );
+        let (service, number, before, behind) = (instance.service, instance.number, instance.previous, instance.next);
         self.set_next(service, before, behind);
         self.set_previous(service, behind, before);
-        self.instances_by_number
-            .remove(self.number_hash(service, number), slot, 0);
+        self.instances_by_number.remove(self.number_hash(service, number), slot, 0);
         if let Some(row) = self.services.get_mut(service) {
             row.instances = row.instances.saturating_sub(1);
         }
@@ -698,8 +639,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     fn number_hash(&self, service: usize, number: u32) -> u64 {
-        self.hash
-            .hash(&((service as u128) << 32 | u128::from(number)).to_le_bytes())
+        self.hash.hash(&((service as u128) << 32 | u128::from(number)).to_le_bytes())
     }
 
     fn service_key(&self, slot: usize, which: usize) -> Option<[u8; 16]> {
@@ -709,21 +649,13 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
 
     fn instance_key(&self, slot: usize, which: usize) -> Option<[u8; 16]> {
         let instance = self.instances.get(slot)?;
-        dual_key(
-            if which < 2 {
-                instance.instance_ip
-            } else {
-                instance.namespace_ip
-            },
-            which & 1,
-        )
+        dual_key(if which < 2 { instance.instance_ip } else { instance.namespace_ip }, which & 1)
     }
 
     fn unindex_service_ips(&mut self, slot: usize) {
         for which in 0..SERVICE_KEYS {
             if let Some(key) = self.service_key(slot, which) {
-                self.services_by_ip
-                    .remove(self.hash.hash(&key), slot, which);
+                self.services_by_ip.remove(self.hash.hash(&key), slot, which);
             }
         }
     }
@@ -731,8 +663,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     fn index_instance(&mut self, slot: usize) {
         for which in 0..4 {
             if let Some(key) = self.instance_key(slot, which) {
-                self.instances_by_ip
-                    .insert(self.hash.hash(&key), slot, which);
+                self.instances_by_ip.insert(self.hash.hash(&key), slot, which);
             }
         }
     }
@@ -740,8 +671,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     fn unindex_instance(&mut self, slot: usize) {
         for which in 0..4 {
             if let Some(key) = self.instance_key(slot, which) {
-                self.instances_by_ip
-                    .remove(self.hash.hash(&key), slot, which);
+                self.instances_by_ip.remove(self.hash.hash(&key), slot, which);
             }
         }
     }
@@ -755,17 +685,10 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             let known = self.cursors.iter().position(|c| c.address == ip.address);
             let place = known.unwrap_or(self.next_cursor);
             if known.is_none() {
-                self.next_cursor = self
-                    .next_cursor
-                    .saturating_add(1)
-                    .checked_rem(CURSORS)
-                    .unwrap_or(0);
+                self.next_cursor = self.next_cursor.saturating_add(1).checked_rem(CURSORS).unwrap_or(0);
             }
             if let Some(cursor) = self.cursors.get_mut(place) {
-                *cursor = Cursor {
-                    address: ip.address,
-                    next: ip.cursor,
-                };
+                *cursor = Cursor { address: ip.address, next: ip.cursor };
             }
         }
     }
@@ -773,6 +696,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     fn hold_node(&mut self, slot: usize) {
         if let Some(node) = self.nodes.get_mut(slot) {
             node.holds = node.holds.saturating_add(1);
+            node.idle_since = Instant::ZERO;
         }
     }
 

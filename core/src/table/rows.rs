@@ -5,6 +5,7 @@ use heapless::Vec;
 use crate::addr::Dual;
 use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId, ServiceName};
 use crate::sync::message::{InstanceRecord, SERVICE_IPS_MAX};
+use crate::time::Instant;
 
 /// A service.
 #[derive(Clone, Debug)]
@@ -103,10 +104,7 @@ impl Instance {
 
     /// Takes over what a record says.
     pub(super) fn set(&mut self, record: &InstanceRecord, node: usize) {
-        if self.node != node
-            || self.namespace_ip != record.namespace_ip
-            || self.instance_ip != record.instance_ip
-        {
+        if self.node != node || self.namespace_ip != record.namespace_ip || self.instance_ip != record.instance_ip {
             self.flows = 0;
         }
         self.number = record.number;
@@ -141,8 +139,17 @@ pub struct Node {
     pub avoided: bool,
     /// How many instances of the table are on it.
     pub(super) holds: u32,
+    /// Since when nothing needs it; [`Instant::ZERO`] while something does, or that has not been noted.
+    pub(super) idle_since: Instant,
     /// What the shell has not been told yet.
     pub(super) news: News,
+}
+
+impl Node {
+    /// Whether nothing needs it: no instance names it, and it is neither a manager nor this node.
+    pub(super) fn is_idle(&self) -> bool {
+        self.holds == 0 && !self.manager && !self.is_self
+    }
 }
 
 /// What has changed of a node since the shell was last told.
@@ -162,9 +169,7 @@ impl Node {
         is_self: false,
         avoided: false,
         holds: 0,
-        news: News {
-            changed: false,
-            restarted: false,
-        },
+        idle_since: Instant::ZERO,
+        news: News { changed: false, restarted: false },
     };
 }

@@ -30,12 +30,7 @@ pub fn namespace_ip(node: u32, n: u32) -> Dual {
 }
 
 pub fn node_record(n: u32) -> NodeRecord {
-    NodeRecord {
-        id: NodeId(n),
-        key: NodeKey([n as u8; 32]),
-        endpoint: endpoint(n),
-        epoch: 1,
-    }
+    NodeRecord { id: NodeId(n), key: NodeKey([n as u8; 32]), endpoint: endpoint(n), epoch: 1 }
 }
 
 pub fn endpoint(n: u32) -> Endpoint {
@@ -61,10 +56,7 @@ pub fn header(ips: &[u32]) -> ServiceHeader {
         name: ServiceName::new("app.ns.svc.ns").unwrap(),
         service_ips: ips
             .iter()
-            .map(|n| ServiceIpRecord {
-                ip_type: "RR".try_into().unwrap(),
-                address: service_ip(*n),
-            })
+            .map(|n| ServiceIpRecord { ip_type: "RR".try_into().unwrap(), address: service_ip(*n) })
             .collect(),
     }
 }

@@ -20,21 +20,11 @@ const REGISTRY: Registry = Registry::built_in();
 #[derive(Clone, Debug)]
 enum Op {
     Header(u32, Vec<u32>),
-    Put {
-        service: u32,
-        number: u32,
-        node: u32,
-    },
+    Put { service: u32, number: u32, node: u32 },
     RemoveInstance(u32, u32),
     RemoveService(u32),
-    Pick {
-        service: u32,
-        which: usize,
-    },
-    Dead {
-        service: u32,
-        number: u32,
-    },
+    Pick { service: u32, which: usize },
+    Dead { service: u32, number: u32 },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -78,33 +68,27 @@ impl Model {
     }
 }
 
-/// As the engine does it between two messages.
-fn drop_idle_nodes(table: &mut Small) {
-    while let Some(slot) = table.find_idle_node() {
-        table.remove_node(slot);
+/// Takes out all nodes that nothing needs, and returns their keys.
+fn drop_idle_nodes(table: &mut Small) -> Vec<NodeKey> {
+    let mut gone = Vec::new();
+    // More than are told at once may be idle.
+    for _ in 0..2 {
+        table.end_idle_nodes(Instant(1), Duration::ZERO);
+        gone.extend(core::iter::from_fn(|| table.poll_node_gone()).map(|(_, key)| key));
     }
+    gone
 }
 
-fn put(
-    table: &mut Small,
-    service: u32,
-    number: u32,
-    node: u32,
-    alive: bool,
-) -> Result<usize, TableFull> {
+fn put(table: &mut Small, service: u32, number: u32, node: u32, alive: bool) -> Result<usize, TableFull> {
     let row = table.ensure_service(ServiceId(service))?;
     let node_row = table.put_node(&node_record(node))?;
-    let record = InstanceRecord {
-        alive,
-        ..record(service, number, node)
-    };
+    let record = InstanceRecord { alive, ..record(service, number, node) };
     table.put_instance(row, &record, node_row)
 }
 
 fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseError> {
-    let services_full = |model: &Model, service: &u32| {
-        !model.services.contains_key(service) && model.services.len() == SERVICES
-    };
+    let services_full =
+        |model: &Model, service: &u32| !model.services.contains_key(service) && model.services.len() == SERVICES;
     match op {
         Op::Header(service, ips) => match table.ensure_service(ServiceId(*service)) {
             Ok(row) => {
@@ -115,24 +99,11 @@ fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseEr
             }
             Err(full) => {
                 prop_assert!(services_full(model, service));
-                prop_assert_eq!(
-                    full,
-                    TableFull {
-                        kind: Kind::Services,
-                        limit: SERVICES
-                    }
-                );
+                prop_assert_eq!(full, TableFull { kind: Kind::Services, limit: SERVICES });
             }
         },
-        Op::Put {
-            service,
-            number,
-            node,
-        } => {
-            let is_new = !model
-                .services
-                .get(service)
-                .is_some_and(|s| s.instances.contains_key(number));
+        Op::Put { service, number, node } => {
+            let is_new = !model.services.get(service).is_some_and(|s| s.instances.contains_key(number));
             let mut nodes = model.nodes();
             nodes.insert(*node);
             let expected = if services_full(model, service) {
@@ -145,10 +116,7 @@ fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseEr
                 Ok(())
             };
             let result = put(table, *service, *number, *node, true);
-            prop_assert_eq!(
-                result.map(drop),
-                expected.map_err(|(kind, limit)| TableFull { kind, limit })
-            );
+            prop_assert_eq!(result.map(drop), expected.map_err(|(kind, limit)| TableFull { kind, limit }));
             if expected != Err((Kind::Services, SERVICES)) {
                 // The service's row was made before the node or the instance found no room.
                 let entry = model.services.entry(*service).or_default();
@@ -185,9 +153,7 @@ fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseEr
             let expected = model.services.get(service).and_then(|entry| {
                 let cursor = model.cursors.entry(*entry.ips.get(*which)?).or_insert(0);
                 let alive = || entry.instances.iter().filter(|(_, (_, alive))| *alive);
-                let next = alive()
-                    .find(|(number, _)| **number >= *cursor)
-                    .or(alive().next());
+                let next = alive().find(|(number, _)| **number >= *cursor).or(alive().next());
                 let number = *next?.0;
                 *cursor = number + 1;
                 Some(number)
@@ -208,10 +174,7 @@ fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseEr
 
 /// Every address of the model finds its owner, every other one finds nothing, lists are in order, counts are right.
 fn check(table: &Small, model: &Model) -> Result<(), TestCaseError> {
-    prop_assert_eq!(
-        table.len(),
-        (model.services.len(), model.instances(), model.nodes().len())
-    );
+    prop_assert_eq!(table.len(), (model.services.len(), model.instances(), model.nodes().len()));
     for service in 1..6 {
         let entry = model.services.get(&service);
         let row = table.find_service(ServiceId(service));
@@ -250,16 +213,10 @@ fn check(table: &Small, model: &Model) -> Result<(), TestCaseError> {
             }
         }
         if let (Some(entry), Some(row)) = (entry, row) {
-            let numbers: Vec<_> = table
-                .instances_of(row)
-                .map(|slot| table.instance(slot).unwrap().number)
-                .collect();
+            let numbers: Vec<_> = table.instances_of(row).map(|slot| table.instance(slot).unwrap().number).collect();
             let expected: Vec<_> = entry.instances.keys().copied().collect();
             prop_assert_eq!(numbers, expected);
-            prop_assert_eq!(
-                table.service(row).unwrap().instances as usize,
-                entry.instances.len()
-            );
+            prop_assert_eq!(table.service(row).unwrap().instances as usize, entry.instances.len());
         }
     }
     Ok(())
@@ -300,33 +257,17 @@ fn tables_that_are_full_say_which_and_change_nothing() {
     let node = table.put_node(&node_record(1)).unwrap();
     assert_eq!(
         table.put_instance(service, &record(1, 99, 1), node),
-        Err(TableFull {
-            kind: Kind::Instances,
-            limit: INSTANCES
-        })
+        Err(TableFull { kind: Kind::Instances, limit: INSTANCES })
     );
-    assert_eq!(
-        table.owner(IpAddr::V4(record(1, 99, 1).instance_ip.v4)),
-        None
-    );
-    table.put_node(&node_record(2)).unwrap();
-    table.put_node(&node_record(3)).unwrap();
-    assert_eq!(
-        table.put_node(&node_record(4)),
-        Err(TableFull {
-            kind: Kind::Nodes,
-            limit: NODES
-        })
-    );
+    assert_eq!(table.owner(IpAddr::V4(record(1, 99, 1).instance_ip.v4)), None);
+    for manager in [2, 3] {
+        let row = table.put_node(&node_record(manager)).unwrap();
+        table.node_mut(row).unwrap().manager = true;
+    }
+    assert_eq!(table.put_node(&node_record(4)), Err(TableFull { kind: Kind::Nodes, limit: NODES }));
     table.ensure_service(ServiceId(2)).unwrap();
     table.ensure_service(ServiceId(3)).unwrap();
-    assert_eq!(
-        table.ensure_service(ServiceId(4)),
-        Err(TableFull {
-            kind: Kind::Services,
-            limit: SERVICES
-        })
-    );
+    assert_eq!(table.ensure_service(ServiceId(4)), Err(TableFull { kind: Kind::Services, limit: SERVICES }));
     assert_eq!(table.len(), (SERVICES, before.1, NODES));
     assert!(
         table.put_instance(service, &record(1, 3, 1), node).is_ok(),
@@ -341,10 +282,7 @@ fn a_reference_goes_stale_when_the_instance_moves_and_not_when_it_only_changes()
     let reference = table.instance_ref(slot).unwrap();
     table.count_flow(reference, true);
     put(&mut table, 1, 0, 1, false).unwrap();
-    assert!(
-        table.is_current(reference),
-        "it is silent, and where it was"
-    );
+    assert!(table.is_current(reference), "it is silent, and where it was");
     assert_eq!(table.instance(slot).unwrap().flows, 1);
     put(&mut table, 1, 0, 2, true).unwrap();
     assert!(!table.is_current(reference), "it is on another node");
@@ -392,13 +330,7 @@ fn a_policy_that_is_not_known_is_served_round_robin_and_counted() {
     of_tomorrow.service_ips[1].ip_type = "Nearest".try_into().unwrap();
     table.set_header(service, &of_tomorrow, &REGISTRY);
     assert_eq!(table.unknown_policies(), 1);
-    let policies: Vec<_> = table
-        .service(service)
-        .unwrap()
-        .ips
-        .iter()
-        .map(|ip| ip.policy)
-        .collect();
+    let policies: Vec<_> = table.service(service).unwrap().ips.iter().map(|ip| ip.policy).collect();
     assert_eq!(policies, [Registry::ROUND_ROBIN; 2]);
 }
 
@@ -411,10 +343,7 @@ fn news_of_a_node_are_told_once_and_a_new_epoch_is_a_restart() {
     assert_eq!(table.poll_node_news(), None);
     table.put_node(&node_record(1)).unwrap();
     assert_eq!(table.poll_node_news(), None, "nothing new was said");
-    let moved = NodeRecord {
-        endpoint: endpoint(9),
-        ..node_record(1)
-    };
+    let moved = NodeRecord { endpoint: endpoint(9), ..node_record(1) };
     table.put_node(&moved).unwrap();
     assert_eq!(table.poll_node_news(), Some((reference, false)));
     table.put_node(&NodeRecord { epoch: 2, ..moved }).unwrap();
@@ -424,25 +353,47 @@ fn news_of_a_node_are_told_once_and_a_new_epoch_is_a_restart() {
 #[test]
 fn a_node_without_instances_is_idle_unless_it_is_a_manager_or_this_one() {
     let (mut table, service) = filled([0]);
-    assert_eq!(table.find_idle_node(), None);
+    assert_eq!(drop_idle_nodes(&mut table), []);
     let manager = table.put_node(&node_record(2)).unwrap();
-    assert_eq!(table.find_idle_node(), Some(manager));
     table.node_mut(manager).unwrap().manager = true;
-    assert_eq!(table.find_idle_node(), None);
     let own = table.put_node(&node_record(3)).unwrap();
     table.node_mut(own).unwrap().is_self = true;
-    assert_eq!(table.find_idle_node(), None);
+    assert_eq!(drop_idle_nodes(&mut table), []);
     let slot = table.find_instance(service, 0).unwrap();
     let node = table.instance(slot).unwrap().node;
+    let key = table.node(node).unwrap().key;
     table.remove_instance(slot);
-    assert_eq!(table.find_idle_node(), Some(node));
-    table.remove_node(node);
+    assert_eq!(drop_idle_nodes(&mut table), [key]);
     table.node_mut(manager).unwrap().manager = false;
-    assert_eq!(
-        table.find_idle_node(),
-        Some(manager),
-        "it is a manager no more"
-    );
+    let key = node_record(2).key;
+    assert_eq!(drop_idle_nodes(&mut table), [key], "it is a manager no more");
+}
+
+#[test]
+fn an_idle_node_lingers_unless_it_is_needed_again_or_its_place_is() {
+    let linger = Duration::from_millis(100);
+    let (mut table, service) = filled([0]);
+    let slot = table.find_instance(service, 0).unwrap();
+    let first = table.node(table.instance(slot).unwrap().node).unwrap().key;
+    table.remove_instance(slot);
+    assert_eq!(table.end_idle_nodes(Instant(10), linger), Some(Instant(110)));
+    put(&mut table, 1, 0, 1, true).unwrap();
+    assert_eq!(table.end_idle_nodes(Instant(200), linger), None, "it is needed again");
+    let slot = table.find_instance(service, 0).unwrap();
+    table.remove_instance(slot);
+    assert_eq!(table.end_idle_nodes(Instant(300), linger), Some(Instant(400)));
+    table.end_idle_nodes(Instant(399), linger);
+    assert!(table.find_node(&first).is_some());
+    // As many others as fit: the one that has been idle longest makes room, the next one the next.
+    for node in 0..NODES as u32 {
+        table.put_node(&node_record(100 + node)).unwrap();
+        table.end_idle_nodes(Instant(310 + u64::from(node)), linger);
+    }
+    assert!(table.find_node(&first).is_none());
+    assert_eq!(table.poll_node_gone().map(|(_, key)| key), Some(first));
+    table.put_node(&node_record(200)).unwrap();
+    assert_eq!(table.poll_node_gone().map(|(_, key)| key), Some(node_record(100).key));
+    assert_eq!(table.poll_node_gone(), None);
 }
 
 #[test]

@@ -19,7 +19,9 @@ use crate::api::error::ApiError;
 use crate::api::types::{AttachRequest, Attached, Namespace};
 use crate::net::tun::TunAddressing;
 use crate::net::veth::{self, AttachError, AttachSpec};
-use crate::net::{AttachmentPrefix, Host, IfName, InterfaceMtu, Netns, NetnsError, NetnsRef, ServiceNets, teardown, tun};
+use crate::net::{
+    AttachmentPrefix, Host, IfName, InterfaceMtu, Netns, NetnsError, NetnsRef, ServiceNets, teardown, tun,
+};
 
 /// How long the manager may take to answer before the operator is told that it does not.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,7 +92,8 @@ impl Attachments {
         if let Some(number) = request.number
             && self.record(&request.service, number).is_some()
         {
-            let message = format!("{} instance {number} is attached to this node already: detach it first", request.service);
+            let message =
+                format!("{} instance {number} is attached to this node already: detach it first", request.service);
             return Err(ApiError::conflict("already_attached", message));
         }
         let namespace = Netns::open(&match request.namespace {
@@ -148,7 +151,9 @@ impl Attachments {
     /// An [`ApiError`] when there is none, or its interface cannot be removed.
     pub async fn detach(&mut self, service: &ServiceName, number: u32) -> Result<(), ApiError> {
         let Some(place) = self.record(service, number) else {
-            let message = format!("{service} instance {number} is not attached to this node: `acorn service show {service}` tells where it runs");
+            let message = format!(
+                "{service} instance {number} is not attached to this node: `acorn service show {service}` tells where it runs"
+            );
             return Err(ApiError::not_found("no_such_instance", message));
         };
         let spec = &self.state.attachments[place].spec;
@@ -244,7 +249,9 @@ impl Attachments {
             match veth::adopt(&self.host, record.namespace, &record.spec).await {
                 Ok(adoption) => {
                     info!(%service, number, ?adoption, "adopted");
-                    if let Some(offset) = self.state.subnet.and_then(|s| s.offset_of(IpAddr::V4(record.namespace_ip.v4))) {
+                    if let Some(offset) =
+                        self.state.subnet.and_then(|s| s.offset_of(IpAddr::V4(record.namespace_ip.v4)))
+                    {
                         // Taken already would mean that two records have one address; the first one keeps it.
                         let _ = self.pool.reserve(offset, self.now());
                     }
@@ -392,7 +399,9 @@ fn pool_error(error: PoolError) -> ApiError {
     match error {
         PoolError::Exhausted { limit, retry_at } => {
             let wait = if retry_at.is_some() { " Some were freed a moment ago: try again in a minute." } else { "" };
-            let message = format!("all {limit} addresses of this node's subnet are in use: detach an instance, or attach to another node.{wait}");
+            let message = format!(
+                "all {limit} addresses of this node's subnet are in use: detach an instance, or attach to another node.{wait}"
+            );
             ApiError::conflict("subnet_full", message)
         }
         other => ApiError::internal(format!("the subnet's pool: {other}")),
@@ -403,7 +412,9 @@ fn netns_error(error: &NetnsError) -> ApiError {
     let message = error.to_string();
     match error {
         NetnsError::PidGone(_) => ApiError::not_found("no_such_process", message),
-        NetnsError::NoSuchNamespace(_) | NetnsError::NotANamespace(_) => ApiError::not_found("no_such_namespace", message),
+        NetnsError::NoSuchNamespace(_) | NetnsError::NotANamespace(_) => {
+            ApiError::not_found("no_such_namespace", message)
+        }
         NetnsError::InvalidName(_) => ApiError::bad_request("bad_namespace", message),
         _ => ApiError::internal(message),
     }
@@ -424,15 +435,19 @@ fn attach_error(error: &AttachError) -> ApiError {
 
 fn refusal_error(refusal: Refusal) -> ApiError {
     match refusal {
-        Refusal::NoSuchService => {
-            ApiError::not_found("no_such_service", "the root knows no service of that name: create it with `acorn service create`")
-        }
+        Refusal::NoSuchService => ApiError::not_found(
+            "no_such_service",
+            "the root knows no service of that name: create it with `acorn service create`",
+        ),
         Refusal::NoSuchInstance => ApiError::not_found("no_such_instance", "the root knows no such instance"),
         Refusal::Moved => ApiError::conflict("moved", "the instance runs on another node"),
-        Refusal::AddressesExhausted => {
-            ApiError::conflict("addresses_exhausted", "all service and instance addresses of the network are in use: remove services or instances")
+        Refusal::AddressesExhausted => ApiError::conflict(
+            "addresses_exhausted",
+            "all service and instance addresses of the network are in use: remove services or instances",
+        ),
+        Refusal::Storage => {
+            ApiError::unavailable("storage", "the root cannot store the change: look at its log and its disk")
         }
-        Refusal::Storage => ApiError::unavailable("storage", "the root cannot store the change: look at its log and its disk"),
         Refusal::Full => ApiError::unavailable("full", "too many requests are under way: try again in a moment"),
         other => ApiError::conflict("refused", format!("the manager refuses: {other:?}")),
     }

@@ -16,7 +16,8 @@ use super::manager::{Busy, ManagerHandle};
 use crate::api::error::ApiError;
 use crate::api::server::Backend;
 use crate::api::types::{
-    AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table, TokenRequest, Tokens,
+    AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table, TokenRequest,
+    Tokens,
 };
 use crate::config::{Config, Role};
 use crate::identity::{JoinToken, NodeKey};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use acorn_core::sync::Server;
 use acorn_core::sync::directory::Sender;
 use acorn_core::sync::message::MESSAGE_MAX;
-use acorn_core::sync::Server;
 use acorn_core::{HashKey, NodeKey};
 use static_cell::ConstStaticCell;
 use tokio::sync::oneshot;

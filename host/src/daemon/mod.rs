@@ -59,6 +59,9 @@ const CLOCK_FILE: &str = "handshake-clock";
 /// Held while a daemon uses the state directory.
 const LOCK_FILE: &str = "lock";
 
+/// How long a manager may be silent after the start before the log says so.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// The engine: in zero-initialized memory, which costs nothing until it is used.
 static ENGINE: ConstStaticCell<HostNode> = ConstStaticCell::new(HostNode::new());
 
@@ -117,11 +120,13 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
         false => None,
     };
 
+    let joining = node.as_ref().is_some_and(|(parts, ..)| parts.token.is_some());
     let (manager_thread, manager_link, manager_handle) = match manager {
         Some((manager, link, handle)) => (Some(manager), Some(link), Some(handle)),
         None => (None, None, None),
     };
-    let (parts, node_side) = node.map_or((None, None), |(parts, host, state, settings)| (Some(parts), Some((host, state, settings))));
+    let (parts, node_side) =
+        node.map_or((None, None), |(parts, host, state, settings)| (Some(parts), Some((host, state, settings))));
     let dataplane = Dataplane::new(&identity, started, tunnels, clock, udp, parts, manager_link, command_queue, waker);
     let (stop, mut stopped) = watch::channel(false);
     if let Some(manager) = manager_thread {
@@ -130,13 +135,14 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
             Ok(())
         })?;
     }
-    let packets = spawn_thread("acorn-packets", stop.clone(), move || dataplane.run().context("the data plane failed"))?;
+    let packets =
+        spawn_thread("acorn-packets", stop.clone(), move || dataplane.run().context("the data plane failed"))?;
 
     let attachments = match node_side {
         Some((host, state, settings)) => {
             let attachments = Attachments::open(settings, host, handle.clone(), state, started).await?;
             let attachments = Arc::new(Mutex::new(attachments));
-            tokio::spawn(follow(event_queue, attachments.clone()));
+            tokio::spawn(follow(event_queue, attachments.clone(), joining));
             Some(attachments)
         }
         None => None,
@@ -169,8 +175,19 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
 }
 
 /// Does what the data plane's events ask for.
-async fn follow(mut events: mpsc::UnboundedReceiver<Event>, attachments: Arc<Mutex<Attachments>>) {
-    while let Some(event) = events.recv().await {
+async fn follow(mut events: mpsc::UnboundedReceiver<Event>, attachments: Arc<Mutex<Attachments>>, joining: bool) {
+    let mut first = match tokio::time::timeout(SILENCE, events.recv()).await {
+        Ok(first) => first,
+        // Nobody answers a key that is not known, so the log is the only place where the reason can be told.
+        Err(_) => {
+            warn!("the manager does not answer: {}", if joining { SILENT_TO_A_TOKEN } else { SILENT });
+            None
+        }
+    };
+    while let Some(event) = match first.take() {
+        Some(first) => Some(first),
+        None => events.recv().await,
+    } {
         match event {
             Event::Member(membership, managers) => {
                 info!(subnet = %membership.subnet, node = membership.node.0, "the manager has taken this node in");
@@ -182,10 +199,16 @@ async fn follow(mut events: mpsc::UnboundedReceiver<Event>, attachments: Arc<Mut
     }
 }
 
+const SILENT: &str = "is it up, and does UDP reach it? What is attached and known goes on meanwhile";
+const SILENT_TO_A_TOKEN: &str = "is it up, and does UDP reach it? A token that is used up, has expired or is another root's gets no answer \
+    either: `acorn token create` on the root makes a new one";
+
 fn advice(refusal: acorn_core::sync::message::Refusal) -> &'static str {
     use acorn_core::sync::message::Refusal;
     match refusal {
-        Refusal::JoinKey => "its token is used up, expired or not this manager's: make a new one with `acorn token create` on the root",
+        Refusal::JoinKey => {
+            "its token is used up, expired or not this manager's: make a new one with `acorn token create` on the root"
+        }
         Refusal::Subnet => "the subnet that it asks for is taken or outside the pool: choose another, or none",
         Refusal::SubnetsExhausted => "all worker subnets are in use: configure a larger pool on the root",
         Refusal::NotANode => "the manager does not know its key: give it a token of this manager",
@@ -239,14 +262,18 @@ async fn open_node(
     state.store(&path)?;
 
     let token = read_token(config)?;
-    let known: Vec<_> = state.managers.iter().map(|m| ManagerRecord { key: m.key, endpoint: Endpoint::from(m.endpoint) }).collect();
+    let known: Vec<_> =
+        state.managers.iter().map(|m| ManagerRecord { key: m.key, endpoint: Endpoint::from(m.endpoint) }).collect();
     let (managers, token) = match (role, token) {
         (Role::Up, _) => (vec![own], None),
         // A node that is known already needs its token no more.
         (_, token) if !known.is_empty() => {
             let other = token.is_some_and(|token| known.iter().all(|m| m.key != token.manager()));
             if other {
-                warn!("the token is of another manager than the one that this node has joined: it is not used; remove {} to join anew", path.display());
+                warn!(
+                    "the token is of another manager than the one that this node has joined: it is not used; remove {} to join anew",
+                    path.display()
+                );
             }
             (known, None)
         }
@@ -313,18 +340,20 @@ fn service_nets(plan: &AddressPlan) -> anyhow::Result<ServiceNets> {
 /// Makes the state directory if need be, and sees to it that one daemon uses it.
 fn lock_state(directory: &Path) -> anyhow::Result<Flock<File>> {
     let shown = directory.display();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("cannot make the state directory {shown}: choose another with --state, or run acorn as root"))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| {
+        format!("cannot make the state directory {shown}: choose another with --state, or run acorn as root")
+    })?;
     let mode = fs::metadata(directory)?.permissions().mode() & 0o777;
     if mode & 0o022 != 0 {
-        bail!("others may write to the state directory {shown} (mode {mode:03o}): `chmod 700 {shown}` keeps its key safe");
+        bail!(
+            "others may write to the state directory {shown} (mode {mode:03o}): `chmod 700 {shown}` keeps its key safe"
+        );
     }
-    let file = File::create(directory.join(LOCK_FILE)).with_context(|| format!("cannot write to the state directory {shown}"))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| anyhow!("another acorn uses the state directory {shown}: `acorn down` ends it, or choose another with --state"))
+    let file = File::create(directory.join(LOCK_FILE))
+        .with_context(|| format!("cannot write to the state directory {shown}"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow!("another acorn uses the state directory {shown}: `acorn down` ends it, or choose another with --state")
+    })
 }
 
 /// Runs a part on a thread of its own; when it ends, the daemon ends.

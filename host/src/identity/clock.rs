@@ -69,11 +69,7 @@ impl HandshakeClock {
             Some(mark) => system.max(mark.saturating_add(Duration::from_secs(1))),
             None => system,
         };
-        let mut clock = Self {
-            path: path.to_owned(),
-            start,
-            mark: Duration::ZERO,
-        };
+        let mut clock = Self { path: path.to_owned(), start, mark: Duration::ZERO };
         clock.reserve(start)?;
         Ok(clock)
     }
@@ -94,12 +90,8 @@ impl HandshakeClock {
         }
         // Whole seconds, rounded up.
         let mark = Duration::from_secs(in_use.saturating_add(RESERVE).as_secs().saturating_add(1));
-        state_file::replace(&self.path, format!("{}\n", mark.as_secs()).as_bytes()).map_err(
-            |source| ClockError::Write {
-                path: self.path.clone(),
-                source,
-            },
-        )?;
+        state_file::replace(&self.path, format!("{}\n", mark.as_secs()).as_bytes())
+            .map_err(|source| ClockError::Write { path: self.path.clone(), source })?;
         self.mark = mark;
         Ok(())
     }
@@ -114,17 +106,12 @@ fn read_mark(path: &Path) -> Result<Option<Duration>, ClockError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => text.clear(),
         Err(source) => {
-            return Err(ClockError::Read {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(ClockError::Read { path: path.to_owned(), source });
         }
     }
     match text.trim_end().parse::<u64>() {
         Ok(seconds) if seconds <= LATEST_MARK => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(ClockError::Damaged {
-            path: path.to_owned(),
-        }),
+        _ => Err(ClockError::Damaged { path: path.to_owned() }),
     }
 }
 
@@ -198,27 +185,14 @@ mod tests {
     #[test]
     fn a_damaged_mark_is_refused_with_advice_and_left_alone() {
         let (_dir, path) = stamp_file();
-        for bad in [
-            "",
-            "soon\n",
-            "-5\n",
-            "99999999999999999999\n",
-            "1\n2\n",
-            "18446744073709551615",
-        ] {
+        for bad in ["", "soon\n", "-5\n", "99999999999999999999\n", "1\n2\n", "18446744073709551615"] {
             std::fs::write(&path, bad).unwrap();
             let error = HandshakeClock::start(&path, secs(100)).unwrap_err();
-            assert!(
-                matches!(error, ClockError::Damaged { .. }),
-                "{bad:?}: {error}"
-            );
+            assert!(matches!(error, ClockError::Damaged { .. }), "{bad:?}: {error}");
             assert!(error.to_string().contains("Remove the file"));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), bad);
         }
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(matches!(
-            HandshakeClock::start(&path, secs(100)),
-            Err(ClockError::Damaged { .. })
-        ));
+        assert!(matches!(HandshakeClock::start(&path, secs(100)), Err(ClockError::Damaged { .. })));
     }
 }

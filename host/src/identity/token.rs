@@ -56,9 +56,7 @@ pub enum TokenCreateError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenDecodeError {
     /// It does not look like a token at all.
-    #[error(
-        "not a join token: a token starts with `acorn1.`. `acorn token create` at the manager prints one"
-    )]
+    #[error("not a join token: a token starts with `acorn1.`. `acorn token create` at the manager prints one")]
     NotAToken,
     /// A token, but of another version.
     #[error(
@@ -98,10 +96,7 @@ impl JoinToken {
         let public = join.public();
         let token = Self {
             manager,
-            endpoints: endpoints
-                .iter()
-                .map(|endpoint| SocketAddr::new(endpoint.ip(), endpoint.port()))
-                .collect(),
+            endpoints: endpoints.iter().map(|endpoint| SocketAddr::new(endpoint.ip(), endpoint.port())).collect(),
             join,
             expires,
         };
@@ -157,11 +152,7 @@ impl JoinToken {
                 found => Err(TokenDecodeError::WrongVersion { found }),
             };
         }
-        let bytes = Zeroizing::new(
-            URL_SAFE_NO_PAD
-                .decode(body)
-                .map_err(|_| TokenDecodeError::Damaged)?,
-        );
+        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(body).map_err(|_| TokenDecodeError::Damaged)?);
         Self::parse(&bytes).ok_or(TokenDecodeError::Damaged)
     }
 
@@ -269,9 +260,7 @@ mod tests {
 
     fn token(endpoints: &[&str]) -> JoinToken {
         let endpoints: Vec<SocketAddr> = endpoints.iter().map(|e| e.parse().unwrap()).collect();
-        JoinToken::generate(NodeKey::from([9; 32]), &endpoints, 1_900_000_000)
-            .unwrap()
-            .0
+        JoinToken::generate(NodeKey::from([9; 32]), &endpoints, 1_900_000_000).unwrap().0
     }
 
     fn same(a: &JoinToken, b: &JoinToken) -> bool {
@@ -286,12 +275,7 @@ mod tests {
         for endpoints in [
             &["192.0.2.1:50103"][..],
             &["[2001:db8::1]:50103"],
-            &[
-                "192.0.2.1:1",
-                "[2001:db8::1]:65535",
-                "10.0.0.1:50103",
-                "[::1]:2",
-            ],
+            &["192.0.2.1:1", "[2001:db8::1]:65535", "10.0.0.1:50103", "[::1]:2"],
         ] {
             let token = token(endpoints);
             let text = token.encode();
@@ -308,8 +292,7 @@ mod tests {
         let endpoint = "192.0.2.1:50103".parse().unwrap();
         let (token, public) = JoinToken::generate(NodeKey::from([1; 32]), &[endpoint], 5).unwrap();
         assert_eq!(token.join().public(), public);
-        let (other, other_public) =
-            JoinToken::generate(NodeKey::from([1; 32]), &[endpoint], 5).unwrap();
+        let (other, other_public) = JoinToken::generate(NodeKey::from([1; 32]), &[endpoint], 5).unwrap();
         assert_ne!(public, other_public, "a join key admits one node");
         assert!(!same(&token, &other));
     }
@@ -358,38 +341,15 @@ mod tests {
     fn errors_tell_what_is_wrong() {
         let text = token(&["192.0.2.1:50103"]).encode();
         let body = text.strip_prefix("acorn1.").unwrap();
-        for nonsense in [
-            "",
-            "acorn",
-            "acorn1",
-            "acorn.",
-            "hello",
-            "oak1.abc",
-            body,
-            "acorn+1.x",
-            "acorn01.x",
-        ] {
-            assert_eq!(
-                JoinToken::decode(nonsense).unwrap_err(),
-                TokenDecodeError::NotAToken,
-                "{nonsense:?}"
-            );
+        for nonsense in ["", "acorn", "acorn1", "acorn.", "hello", "oak1.abc", body, "acorn+1.x", "acorn01.x"] {
+            assert_eq!(JoinToken::decode(nonsense).unwrap_err(), TokenDecodeError::NotAToken, "{nonsense:?}");
         }
         assert_eq!(
             JoinToken::decode(&format!("acorn2.{body}")).unwrap_err(),
             TokenDecodeError::WrongVersion { found: 2 }
         );
-        for damaged in [
-            "acorn1.",
-            "acorn1.AAAA",
-            "acorn1.####",
-            &format!("{text}="),
-            &format!("{text}AAAA"),
-        ] {
-            assert_eq!(
-                JoinToken::decode(damaged).unwrap_err(),
-                TokenDecodeError::Damaged
-            );
+        for damaged in ["acorn1.", "acorn1.AAAA", "acorn1.####", &format!("{text}="), &format!("{text}AAAA")] {
+            assert_eq!(JoinToken::decode(damaged).unwrap_err(), TokenDecodeError::Damaged);
         }
     }
 
@@ -408,50 +368,27 @@ mod tests {
         for (position, value) in [(72, 0), (72, 2), (72, 5), (72, 255), (73, 5), (73, 6)] {
             let mut content = content.to_vec();
             content[position] = value;
-            assert_eq!(
-                JoinToken::decode(&reseal(&content)).unwrap_err(),
-                TokenDecodeError::Damaged
-            );
+            assert_eq!(JoinToken::decode(&reseal(&content)).unwrap_err(), TokenDecodeError::Damaged);
         }
         let mut no_port = content.to_vec();
         let len = no_port.len();
         no_port[len - 2..].fill(0);
-        assert_eq!(
-            JoinToken::decode(&reseal(&no_port)).unwrap_err(),
-            TokenDecodeError::Damaged
-        );
+        assert_eq!(JoinToken::decode(&reseal(&no_port)).unwrap_err(), TokenDecodeError::Damaged);
         let mut longer = content.to_vec();
         longer.push(0);
-        assert_eq!(
-            JoinToken::decode(&reseal(&longer)).unwrap_err(),
-            TokenDecodeError::Damaged
-        );
+        assert_eq!(JoinToken::decode(&reseal(&longer)).unwrap_err(), TokenDecodeError::Damaged);
     }
 
     #[test]
     fn endpoints_nobody_can_dial_are_refused_when_the_token_is_made() {
         let manager = NodeKey::from([9; 32]);
-        for bad in [
-            "0.0.0.0:50103",
-            "[::]:50103",
-            "192.0.2.1:0",
-            "224.0.0.1:50103",
-        ] {
+        for bad in ["0.0.0.0:50103", "[::]:50103", "192.0.2.1:0", "224.0.0.1:50103"] {
             let endpoint = bad.parse().unwrap();
-            assert_eq!(
-                JoinToken::generate(manager, &[endpoint], 1).unwrap_err(),
-                TokenCreateError::Endpoint(endpoint)
-            );
+            assert_eq!(JoinToken::generate(manager, &[endpoint], 1).unwrap_err(), TokenCreateError::Endpoint(endpoint));
         }
-        assert_eq!(
-            JoinToken::generate(manager, &[], 1).unwrap_err(),
-            TokenCreateError::EndpointCount(0)
-        );
+        assert_eq!(JoinToken::generate(manager, &[], 1).unwrap_err(), TokenCreateError::EndpointCount(0));
         let five = ["192.0.2.1:1".parse().unwrap(); 5];
-        assert_eq!(
-            JoinToken::generate(manager, &five, 1).unwrap_err(),
-            TokenCreateError::EndpointCount(5)
-        );
+        assert_eq!(JoinToken::generate(manager, &five, 1).unwrap_err(), TokenCreateError::EndpointCount(5));
     }
 
     #[test]

@@ -50,11 +50,7 @@ pub enum AdoptError {
 ///
 /// # Errors
 /// [`AdoptError`]. What stands is left standing.
-pub async fn adopt(
-    host: &Host,
-    namespace: NamespaceId,
-    spec: &AttachSpec,
-) -> Result<Adoption, AdoptError> {
+pub async fn adopt(host: &Host, namespace: NamespaceId, spec: &AttachSpec) -> Result<Adoption, AdoptError> {
     let gone = |name: &dyn std::fmt::Display| AdoptError::InterfaceGone(name.to_string());
     let namespace = Netns::find(namespace).ok_or(AdoptError::NamespaceGone)?;
     let host_end = host.netlink.link(&spec.host_ifname).await?;
@@ -71,11 +67,7 @@ pub async fn adopt(
     adapt_mtu(&host.netlink, &host_end, spec.mtu).await?;
 
     let missing = veth::furnish(host, &namespace, spec, Existing::Repair).await?;
-    Ok(if missing.is_empty() {
-        Adoption::Whole
-    } else {
-        Adoption::Repaired(missing)
-    })
+    Ok(if missing.is_empty() { Adoption::Whole } else { Adoption::Repaired(missing) })
 }
 
 /// The MTU may be configured otherwise since.
@@ -88,10 +80,8 @@ async fn adapt_mtu(netlink: &Netlink, end: &Link, mtu: InterfaceMtu) -> Result<(
 
 /// Each end must have its address and have the other for its peer.
 fn verify(host_end: &Link, container_end: &Link, spec: &AttachSpec) -> Result<(), AdoptError> {
-    let ends = [
-        (host_end, spec.host_mac(), container_end.index),
-        (container_end, spec.container_mac(), host_end.index),
-    ];
+    let ends =
+        [(host_end, spec.host_mac(), container_end.index), (container_end, spec.container_mac(), host_end.index)];
     for (end, mac, peer) in ends {
         if !end.is_veth || end.mac != Some(mac) || end.peer_index != Some(peer) {
             return Err(AdoptError::NotOurs(end.name.clone()));

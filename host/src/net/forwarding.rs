@@ -28,11 +28,7 @@ impl Ipv6Forwarding {
     /// What the running kernel offers.
     #[must_use]
     pub fn detect() -> Self {
-        if sysctl::exists("net/ipv6/conf/all/force_forwarding") {
-            Self::PerInterface
-        } else {
-            Self::Global
-        }
+        if sysctl::exists("net/ipv6/conf/all/force_forwarding") { Self::PerInterface } else { Self::Global }
     }
 
     /// Does once what concerns the whole host.
@@ -48,9 +44,7 @@ impl Ipv6Forwarding {
     pub(super) fn enable(self, interface: &IfName) -> Result<(), SysctlError> {
         sysctl::write(&format!("net/ipv4/conf/{interface}/forwarding"), "1")?;
         match self {
-            Self::PerInterface => {
-                sysctl::write(&format!("net/ipv6/conf/{interface}/force_forwarding"), "1")
-            }
+            Self::PerInterface => sysctl::write(&format!("net/ipv6/conf/{interface}/force_forwarding"), "1"),
             Self::Global => Ok(()),
         }
     }
@@ -63,11 +57,8 @@ fn forward_globally(journal: &mut SysctlJournal) -> Result<(), SysctlError> {
     let hosts = interfaces_that_are_hosts()?;
     let switched = shield(&hosts).and_then(|()| journal.set(ALL, "1"));
     // Also when that failed, and for every interface even when one is gone.
-    let put_back: Vec<_> = hosts
-        .iter()
-        .map(HostInterface::put_back)
-        .chain([sysctl::write(DEFAULT, &default)])
-        .collect();
+    let put_back: Vec<_> =
+        hosts.iter().map(HostInterface::put_back).chain([sysctl::write(DEFAULT, &default)]).collect();
     switched.and(put_back.into_iter().collect())
 }
 
@@ -89,9 +80,7 @@ impl HostInterface {
             return Ok(());
         }
         sysctl::write(&self.forwarding, "0")?;
-        self.accept_ra
-            .as_ref()
-            .map_or(Ok(()), |accept_ra| sysctl::write(accept_ra, "1"))
+        self.accept_ra.as_ref().map_or(Ok(()), |accept_ra| sysctl::write(accept_ra, "1"))
     }
 }
 
@@ -104,10 +93,7 @@ fn interfaces_that_are_hosts() -> Result<Vec<HostInterface>, SysctlError> {
             continue;
         }
         let accepts = sysctl::read(&accept_ra)? == "1";
-        hosts.push(HostInterface {
-            forwarding,
-            accept_ra: accepts.then_some(accept_ra),
-        });
+        hosts.push(HostInterface { forwarding, accept_ra: accepts.then_some(accept_ra) });
     }
     Ok(hosts)
 }

@@ -236,18 +236,7 @@ mod tests {
 
     #[test]
     fn names_that_the_kernel_refuses_are_refused() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            "all",
-            "default",
-            "a/b",
-            "a:b",
-            "a b",
-            "a\n",
-            "0123456789abcdef",
-        ] {
+        for bad in ["", ".", "..", "all", "default", "a/b", "a:b", "a b", "a\n", "0123456789abcdef"] {
             assert!(IfName::new(bad).is_err(), "{bad:?}");
         }
         for good in ["acorn0", "0123456789abcde", "eth0.5", "..."] {
@@ -261,9 +250,7 @@ mod tests {
         for ours in ["acv1", "acv62", "acv254"] {
             assert!(acv.owns(ours), "{ours}");
         }
-        for theirs in [
-            "acv", "acvb1", "acv01", "acv+1", "acv256", "xacv1", "acv1x", "eth0",
-        ] {
+        for theirs in ["acv", "acvb1", "acv01", "acv+1", "acv256", "xacv1", "acv1x", "eth0"] {
             assert!(!acv.owns(theirs), "{theirs}");
         }
     }

@@ -33,9 +33,7 @@ pub mod tun;
 pub mod veth;
 
 pub use forwarding::Ipv6Forwarding;
-pub use interface::{
-    AttachmentPrefix, IfName, InterfaceMtu, InvalidAttachmentPrefix, InvalidIfName, MtuTooSmall,
-};
+pub use interface::{AttachmentPrefix, IfName, InterfaceMtu, InvalidAttachmentPrefix, InvalidIfName, MtuTooSmall};
 pub use netlink::{Netlink, NetlinkError};
 pub use netns::{NamespaceId, Netns, NetnsError, NetnsRef};
 pub use route::ROUTE_PROTOCOL;
@@ -94,18 +92,12 @@ impl Host {
     ///
     /// # Panics
     /// As [`Host::open`].
-    pub fn open_with(
-        forwarding: Ipv6Forwarding,
-        journal: &mut SysctlJournal,
-    ) -> Result<Self, HostError> {
+    pub fn open_with(forwarding: Ipv6Forwarding, journal: &mut SysctlJournal) -> Result<Self, HostError> {
         if !sysctl::exists("net/ipv6/conf/all") {
             return Err(HostError::NoIpv6);
         }
         forwarding.prepare(journal)?;
-        Ok(Self {
-            netlink: Netlink::connect()?,
-            forwarding,
-        })
+        Ok(Self { netlink: Netlink::connect()?, forwarding })
     }
 }
 
@@ -120,7 +112,7 @@ fn silence_ipv6(interface: &IfName) -> Result<(), SysctlError> {
         ("accept_dad", "0"),
         ("disable_ipv6", "0"),
     ];
-    settings.into_iter().try_for_each(|(setting, value)| {
-        sysctl::write(&format!("net/ipv6/conf/{interface}/{setting}"), value)
-    })
+    settings
+        .into_iter()
+        .try_for_each(|(setting, value)| sysctl::write(&format!("net/ipv6/conf/{interface}/{setting}"), value))
 }

@@ -10,12 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures_util::TryStreamExt;
 use nix::errno::Errno;
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
-};
-use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use thiserror::Error;
@@ -90,11 +86,8 @@ impl Netlink {
     /// # Panics
     /// Outside of a tokio runtime with IO and time.
     pub fn connect() -> Result<Self, NetlinkError> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| NetlinkError {
-                action: "open a netlink socket".to_owned(),
-                source,
-            })?;
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|source| NetlinkError { action: "open a netlink socket".to_owned(), source })?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -111,11 +104,7 @@ impl Netlink {
 
     pub(super) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let links = self.handle.link().get().execute();
-        links
-            .map_ok(Link::from)
-            .try_collect()
-            .await
-            .map_err(because(|| "list interfaces".to_owned()))
+        links.map_ok(Link::from).try_collect().await.map_err(because(|| "list interfaces".to_owned()))
     }
 
     /// Both ends are made in one step, the peer in its namespace, so that no name
@@ -134,12 +123,7 @@ impl Netlink {
             .mtu(mtu)
             .build();
         let action = || format!("create the veth pair {} and {}", pair.name, pair.peer_name);
-        self.handle
-            .link()
-            .add(message)
-            .execute()
-            .await
-            .map_err(because(action))
+        self.handle.link().add(message).execute().await.map_err(because(action))
     }
 
     /// Deletes an interface. Returns whether it was there.
@@ -155,29 +139,13 @@ impl Netlink {
     pub(super) async fn set_up(&self, interface: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(interface).up().build();
         let action = || format!("set interface {interface} up");
-        self.handle
-            .link()
-            .change(message)
-            .execute()
-            .await
-            .map_err(because(action))
+        self.handle.link().change(message).execute().await.map_err(because(action))
     }
 
-    pub(super) async fn set_mtu(
-        &self,
-        interface: u32,
-        mtu: InterfaceMtu,
-    ) -> Result<(), NetlinkError> {
-        let message = LinkUnspec::new_with_index(interface)
-            .mtu(u32::from(mtu.get()))
-            .build();
+    pub(super) async fn set_mtu(&self, interface: u32, mtu: InterfaceMtu) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(interface).mtu(u32::from(mtu.get())).build();
         let action = || format!("set the MTU of interface {interface} to {}", mtu.get());
-        self.handle
-            .link()
-            .change(message)
-            .execute()
-            .await
-            .map_err(because(action))
+        self.handle.link().change(message).execute().await.map_err(because(action))
     }
 
     /// Adds a host address (`/32`, `/128`), usable at once: no duplicate address
@@ -212,27 +180,17 @@ impl Netlink {
         mac: MacAddr,
     ) -> Result<(), NetlinkError> {
         let request = self.handle.neighbours().add(interface, address);
-        let request = request
-            .link_layer_address(&mac.0)
-            .state(NeighbourState::Permanent);
+        let request = request.link_layer_address(&mac.0).state(NeighbourState::Permanent);
         let answer = request.replace().execute().await;
-        answer.map_err(because(|| {
-            format!("add a permanent neighbour entry for {address}")
-        }))
+        answer.map_err(because(|| format!("add a permanent neighbour entry for {address}")))
     }
 
     /// Takes every address and every route off an interface.
     pub(super) async fn flush(&self, interface: u32) -> Result<(), NetlinkError> {
         self.flush_routes(interface).await?;
         let action = || format!("flush the addresses of interface {interface}");
-        let addresses = self
-            .handle
-            .address()
-            .get()
-            .set_link_index_filter(interface)
-            .execute();
-        let addresses: Vec<AddressMessage> =
-            addresses.try_collect().await.map_err(because(action))?;
+        let addresses = self.handle.address().get().set_link_index_filter(interface).execute();
+        let addresses: Vec<AddressMessage> = addresses.try_collect().await.map_err(because(action))?;
         for message in addresses {
             let answer = self.handle.address().del(message).execute().await;
             gone_is_fine(answer.map_err(because(action)))?;
@@ -248,10 +206,7 @@ impl From<LinkMessage> for Link {
             name: String::new(),
             is_veth: false,
             is_up: message.header.flags.contains(LinkFlags::Up),
-            is_operational: message
-                .header
-                .flags
-                .contains(LinkFlags::Running | LinkFlags::LowerUp),
+            is_operational: message.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
             mac: None,
             mtu: 0,
             peer_index: None,
@@ -278,9 +233,7 @@ pub(super) fn missing_unless_existing(
 ) -> Result<bool, NetlinkError> {
     match added {
         Ok(()) => Ok(true),
-        Err(error) if error.errno() == Some(Errno::EEXIST) && existing == Existing::Repair => {
-            Ok(false)
-        }
+        Err(error) if error.errno() == Some(Errno::EEXIST) && existing == Existing::Repair => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -288,30 +241,18 @@ pub(super) fn missing_unless_existing(
 /// Deleting an address takes routes with it, so both may be gone already.
 pub(super) fn gone_is_fine(deleted: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
     match deleted {
-        Err(error)
-            if matches!(
-                error.errno(),
-                Some(Errno::ESRCH | Errno::EADDRNOTAVAIL | Errno::ENODEV)
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if matches!(error.errno(), Some(Errno::ESRCH | Errno::EADDRNOTAVAIL | Errno::ENODEV)) => Ok(()),
         other => other,
     }
 }
 
-pub(super) fn because(
-    action: impl FnOnce() -> String,
-) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+pub(super) fn because(action: impl FnOnce() -> String) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
     |error| {
         let source = match error {
             rtnetlink::Error::NetlinkError(message) => message.to_io(),
             other => std::io::Error::other(other),
         };
-        NetlinkError {
-            action: action(),
-            source,
-        }
+        NetlinkError { action: action(), source }
     }
 }
 

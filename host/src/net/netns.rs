@@ -103,10 +103,7 @@ impl Netns {
     /// # Errors
     /// [`NetnsError`] when `/proc` is not there.
     pub fn current() -> Result<Self, NetnsError> {
-        Self::at(
-            Path::new("/proc/thread-self/ns/net"),
-            "the host's own network".to_owned(),
-        )
+        Self::at(Path::new("/proc/thread-self/ns/net"), "the host's own network".to_owned())
     }
 
     /// Finds a living namespace by its identity: among those of the processes and
@@ -115,21 +112,14 @@ impl Netns {
     #[must_use]
     pub fn find(id: NamespaceId) -> Option<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mounted = mounts
-            .lines()
-            .filter_map(nsfs_mount_point)
-            .collect::<Vec<_>>();
+        let mounted = mounts.lines().filter_map(nsfs_mount_point).collect::<Vec<_>>();
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let of_processes = processes
-            .filter(|entry| is_pid(&entry.file_name()))
-            .map(|entry| entry.path().join("ns/net"));
+        let of_processes =
+            processes.filter(|entry| is_pid(&entry.file_name())).map(|entry| entry.path().join("ns/net"));
         mounted
             .into_iter()
             .chain(of_processes)
-            .filter(|path| {
-                path.metadata()
-                    .is_ok_and(|file| NamespaceId::of(&file) == id)
-            })
+            .filter(|path| path.metadata().is_ok_and(|file| NamespaceId::of(&file) == id))
             .find_map(|path| Self::at(&path, format!("namespace {}", path.display())).ok())
             // The path may have come to mean another one in between.
             .filter(|namespace| namespace.id == id)
@@ -160,18 +150,12 @@ impl Netns {
         std::thread::Builder::new()
             .name("acorn-netns".to_owned())
             .spawn(move || {
-                let namespace = Self {
-                    file,
-                    id,
-                    described,
-                };
+                let namespace = Self { file, id, described };
                 // Nobody may be waiting any more.
                 let _ = done.send(namespace.enter_and(work));
             })
             .map_err(io_error)?;
-        result
-            .await
-            .map_err(|_| NetnsError::Panicked(self.described.clone()))?
+        result.await.map_err(|_| NetnsError::Panicked(self.described.clone()))?
     }
 
     fn of_process(pid: u32) -> Result<Self, NetnsError> {
@@ -187,10 +171,7 @@ impl Netns {
             return Err(NetnsError::InvalidName(name.to_owned()));
         }
         for directory in NAMED {
-            match Self::at(
-                &Path::new(directory).join(name),
-                format!("namespace {name}"),
-            ) {
+            match Self::at(&Path::new(directory).join(name), format!("namespace {name}")) {
                 Err(NetnsError::Io { source, .. }) if is_gone(&source) => {}
                 other => return other,
             }
@@ -206,11 +187,7 @@ impl Netns {
             Ok((file, is_nsfs, id))
         };
         match open() {
-            Ok((file, true, id)) => Ok(Self {
-                file,
-                id,
-                described,
-            }),
+            Ok((file, true, id)) => Ok(Self { file, id, described }),
             Ok((_, false, _)) => Err(NetnsError::NotANamespace(path.display().to_string())),
             Err(source) => Err(refused("open", described, source)),
         }
@@ -225,9 +202,7 @@ impl Netns {
             Errno::EINVAL => NetnsError::NotANamespace(self.described.clone()),
             other => self.io_error("enter", other.into()),
         })?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| self.io_error("start a thread in", source))?;
         runtime.block_on(async { Ok(work(Netlink::connect()?).await) })
     }
@@ -251,21 +226,14 @@ impl std::fmt::Display for Netns {
 
 impl NamespaceId {
     fn of(file: &std::fs::Metadata) -> Self {
-        Self {
-            device: file.dev(),
-            inode: file.ino(),
-        }
+        Self { device: file.dev(), inode: file.ino() }
     }
 }
 
 fn refused(action: &'static str, what: String, source: io::Error) -> NetnsError {
     match source.kind() {
         io::ErrorKind::PermissionDenied => NetnsError::NotPermitted(what),
-        _ => NetnsError::Io {
-            action,
-            what,
-            source,
-        },
+        _ => NetnsError::Io { action, what, source },
     }
 }
 
@@ -282,8 +250,7 @@ fn is_pid(name: &OsStr) -> bool {
 fn nsfs_mount_point(line: &str) -> Option<PathBuf> {
     let mut fields = line.split(' ').skip(3);
     let (root, mount_point) = (fields.next()?, fields.next()?);
-    root.starts_with("net:[")
-        .then(|| PathBuf::from(mount_point))
+    root.starts_with("net:[").then(|| PathBuf::from(mount_point))
 }
 
 #[cfg(test)]
@@ -321,22 +288,13 @@ mod tests {
     fn the_own_namespace_is_found_by_its_identity() {
         let own = Netns::current().unwrap();
         assert_eq!(Netns::find(own.id()).unwrap().id(), own.id());
-        assert!(
-            Netns::find(NamespaceId {
-                inode: u64::MAX,
-                ..own.id()
-            })
-            .is_none()
-        );
+        assert!(Netns::find(NamespaceId { inode: u64::MAX, ..own.id() }).is_none());
     }
 
     #[test]
     fn mountinfo_tells_where_namespaces_are_mounted() {
         let named = "1240 28 0:4 net:[4026532713] /run/netns/blue rw shared:5 - nsfs nsfs rw";
-        assert_eq!(
-            nsfs_mount_point(named),
-            Some(PathBuf::from("/run/netns/blue"))
-        );
+        assert_eq!(nsfs_mount_point(named), Some(PathBuf::from("/run/netns/blue")));
         let other = "28 1 254:1 / /net:[1] rw,relatime shared:1 - ext4 /dev/vda1 rw";
         assert_eq!(nsfs_mount_point(other), None);
         assert_eq!(nsfs_mount_point(""), None);

@@ -23,11 +23,7 @@ impl Netlink {
     /// lost. From Linux 6.8 on, asking makes it hurry.
     pub(super) async fn operational(&self, name: &IfName) -> Result<(), NetlinkError> {
         let waiting = async {
-            while !self
-                .link(name)
-                .await?
-                .is_some_and(|link| link.is_operational)
-            {
+            while !self.link(name).await?.is_some_and(|link| link.is_operational) {
                 tokio::time::sleep(PAUSE).await;
             }
             Ok(())
@@ -59,10 +55,7 @@ async fn in_time(
         Ok(done) => done,
         Err(_) => Err(NetlinkError {
             action: action(),
-            source: io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the kernel takes too long; try again",
-            ),
+            source: io::Error::new(io::ErrorKind::TimedOut, "the kernel takes too long; try again"),
         }),
     }
 }

@@ -8,13 +8,10 @@ use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use crate::net::netlink::{
-    Existing, Netlink, NetlinkError, because, gone_is_fine, missing_unless_existing,
-};
+use crate::net::netlink::{Existing, Netlink, NetlinkError, because, gone_is_fine, missing_unless_existing};
 
 /// The routing protocol number of every route that Acorn adds: nobody registered
 /// it in `rt_protos`, and `ip route show proto 172` lists what is Acorn's.
@@ -32,21 +29,13 @@ pub(super) struct Route {
 
 impl Netlink {
     /// Adds a route. Returns whether it was missing.
-    pub(super) async fn add_route(
-        &self,
-        route: &Route,
-        existing: Existing,
-    ) -> Result<bool, NetlinkError> {
+    pub(super) async fn add_route(&self, route: &Route, existing: Existing) -> Result<bool, NetlinkError> {
         let action = || format!("add a route to {}", route.to);
         let request = || self.handle.route().add(route.message());
         let added = request().execute().await.map_err(because(action));
         let missing = missing_unless_existing(added, existing)?;
         if !missing {
-            request()
-                .replace()
-                .execute()
-                .await
-                .map_err(because(action))?;
+            request().replace().execute().await.map_err(because(action))?;
         }
         Ok(missing)
     }
@@ -94,9 +83,7 @@ impl Netlink {
         let query = self.handle.route().get(destination(address.into()));
         let action = || format!("look up the route to {address}");
         match collect(query.execute()).await.map_err(because(action)) {
-            Ok(routes) => Ok(routes
-                .iter()
-                .any(|route| route.header.kind == RouteType::Local)),
+            Ok(routes) => Ok(routes.iter().any(|route| route.header.kind == RouteType::Local)),
             Err(error) if is_unroutable(&error) => Ok(false),
             Err(error) => Err(error),
         }
@@ -104,14 +91,8 @@ impl Netlink {
 
     async fn routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
         let action = || "list routes".to_owned();
-        let v4 = self
-            .handle
-            .route()
-            .get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let v6 = self
-            .handle
-            .route()
-            .get(RouteMessageBuilder::<Ipv6Addr>::new().build());
+        let v4 = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
+        let v6 = self.handle.route().get(RouteMessageBuilder::<Ipv6Addr>::new().build());
         let mut routes = collect(v4.execute()).await.map_err(because(action))?;
         routes.extend(collect(v6.execute()).await.map_err(because(action))?);
         Ok(routes)
@@ -130,15 +111,11 @@ impl Route {
         let mut message = destination(self.to);
         message.attributes.push(RouteAttribute::Oif(self.interface));
         if let Some(source) = self.preferred_source {
-            message
-                .attributes
-                .push(RouteAttribute::PrefSource(source.into()));
+            message.attributes.push(RouteAttribute::PrefSource(source.into()));
         }
         match self.gateway {
             Some(gateway) => {
-                message
-                    .attributes
-                    .push(RouteAttribute::Gateway(gateway.into()));
+                message.attributes.push(RouteAttribute::Gateway(gateway.into()));
                 message.header.flags |= RouteFlags::Onlink;
             }
             // As `ip route` does: a destination on the link itself.
@@ -151,31 +128,22 @@ impl Route {
 
 fn destination(to: IpNetwork) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = if to.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
+    message.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.header.destination_prefix_length = to.prefix();
-    message
-        .attributes
-        .push(RouteAttribute::Destination(to.network().into()));
+    message.attributes.push(RouteAttribute::Destination(to.network().into()));
     message
 }
 
 fn destination_of(message: &RouteMessage) -> Option<IpNetwork> {
-    let address = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        })?;
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })?;
     IpNetwork::new(address, message.header.destination_prefix_length).ok()
 }
 
@@ -186,8 +154,5 @@ async fn collect(
 }
 
 fn is_unroutable(error: &NetlinkError) -> bool {
-    matches!(
-        error.errno(),
-        Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)
-    )
+    matches!(error.errno(), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL))
 }

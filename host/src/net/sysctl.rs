@@ -76,11 +76,7 @@ impl SysctlJournal {
         write(key, value)?;
         match self.changes.iter_mut().find(|change| change.key == key) {
             Some(change) => value.clone_into(&mut change.after),
-            None => self.changes.push(Change {
-                key: key.to_owned(),
-                before,
-                after: value.to_owned(),
-            }),
+            None => self.changes.push(Change { key: key.to_owned(), before, after: value.to_owned() }),
         }
         Ok(())
     }
@@ -104,26 +100,16 @@ pub(super) fn exists(key: &str) -> bool {
 /// The names in a directory of settings.
 pub(super) fn list(key: &str) -> Result<Vec<String>, SysctlError> {
     let names = || -> io::Result<Vec<String>> {
-        std::fs::read_dir(path(key))?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        std::fs::read_dir(path(key))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };
-    names().map_err(|source| SysctlError {
-        verb: "read",
-        key: key.to_owned(),
-        source,
-    })
+    names().map_err(|source| SysctlError { verb: "read", key: key.to_owned(), source })
 }
 
 /// The value of a setting, without the newline.
 pub(super) fn read(key: &str) -> Result<String, SysctlError> {
     match std::fs::read_to_string(path(key)) {
         Ok(value) => Ok(value.trim_end().to_owned()),
-        Err(source) => Err(SysctlError {
-            verb: "read",
-            key: key.to_owned(),
-            source,
-        }),
+        Err(source) => Err(SysctlError { verb: "read", key: key.to_owned(), source }),
     }
 }
 
@@ -134,11 +120,7 @@ pub(super) fn write(key: &str, value: &str) -> Result<(), SysctlError> {
     if read(key)? == value {
         return Ok(());
     }
-    std::fs::write(path(key), value).map_err(|source| SysctlError {
-        verb: "write",
-        key: key.to_owned(),
-        source,
-    })
+    std::fs::write(path(key), value).map_err(|source| SysctlError { verb: "write", key: key.to_owned(), source })
 }
 
 fn path(key: &str) -> PathBuf {

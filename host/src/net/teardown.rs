@@ -51,9 +51,7 @@ pub async fn remove_all(
 ) -> Result<Removed, TeardownError> {
     let mut removed = Removed::default();
     let attachments = detach_all(host, prefix, &mut removed.attachments).await;
-    let fence = fence::lower(&host.netlink)
-        .await
-        .map(|nets| removed.fences = nets);
+    let fence = fence::lower(&host.netlink).await.map(|nets| removed.fences = nets);
     let settings = journal.restore().map(|keys| removed.settings = keys);
     attachments?;
     fence?;
@@ -61,11 +59,7 @@ pub async fn remove_all(
     Ok(removed)
 }
 
-async fn detach_all(
-    host: &Host,
-    prefix: &AttachmentPrefix,
-    removed: &mut Vec<String>,
-) -> Result<(), TeardownError> {
+async fn detach_all(host: &Host, prefix: &AttachmentPrefix, removed: &mut Vec<String>) -> Result<(), TeardownError> {
     let mut first_error = None;
     for name in veth::list_owned(host, prefix).await? {
         match veth::detach(host, &name).await {

@@ -55,10 +55,7 @@ pub enum Checksum {
 
 impl Offload {
     /// A packet that is complete as it is.
-    pub const NONE: Self = Self {
-        checksum: Checksum::Full,
-        gso_size: None,
-    };
+    pub const NONE: Self = Self { checksum: Checksum::Full, gso_size: None };
 }
 
 /// The addresses and routes of a node's TUN.
@@ -130,18 +127,12 @@ impl Tun {
         }
         let build = || {
             let builder = DeviceBuilder::new().name(name.as_str()).mtu(mtu.get());
-            let device = builder
-                .packet_information(false)
-                .inherit_enable_state()
-                .build_sync()?;
+            let device = builder.packet_information(false).inherit_enable_state().build_sync()?;
             device.set_nonblocking(true)?;
             Ok(device)
         };
         match build() {
-            Ok(device) => Ok(Self {
-                device,
-                name: name.clone(),
-            }),
+            Ok(device) => Ok(Self { device, name: name.clone() }),
             Err(source) => Err(TunError::create(name, source)),
         }
     }
@@ -186,11 +177,7 @@ impl AsFd for Tun {
 ///
 /// # Errors
 /// [`TunError`]. The TUN is then without addresses and routes.
-pub async fn configure(
-    host: &Host,
-    name: &IfName,
-    addressing: &TunAddressing,
-) -> Result<(), TunError> {
+pub async fn configure(host: &Host, name: &IfName, addressing: &TunAddressing) -> Result<(), TunError> {
     let tun = find(host, name).await?;
     let configured = apply(host, name, &tun, addressing).await;
     if configured.is_err() {
@@ -211,39 +198,21 @@ pub async fn set_mtu(host: &Host, name: &IfName, mtu: InterfaceMtu) -> Result<()
 }
 
 async fn find(host: &Host, name: &IfName) -> Result<Link, TunError> {
-    host.netlink
-        .link(name)
-        .await?
-        .ok_or_else(|| TunError::Gone(name.clone()))
+    host.netlink.link(name).await?.ok_or_else(|| TunError::Gone(name.clone()))
 }
 
-async fn apply(
-    host: &Host,
-    name: &IfName,
-    tun: &Link,
-    addressing: &TunAddressing,
-) -> Result<(), TunError> {
+async fn apply(host: &Host, name: &IfName, tun: &Link, addressing: &TunAddressing) -> Result<(), TunError> {
     silence_ipv6(name)?;
     host.forwarding.enable(name)?;
     let netlink = &host.netlink;
     netlink.set_up(tun.index).await?;
     netlink.flush(tun.index).await?;
     for address in addressing.addresses() {
-        netlink
-            .add_address(tun.index, address, Existing::Refuse)
-            .await?;
+        netlink.add_address(tun.index, address, Existing::Refuse).await?;
     }
     for (to, source) in addressing.routes() {
-        let route = Route {
-            to,
-            interface: tun.index,
-            gateway: None,
-            preferred_source: Some(source),
-        };
-        netlink
-            .add_route(&route, Existing::Refuse)
-            .await
-            .map_err(|error| route_taken(error, to))?;
+        let route = Route { to, interface: tun.index, gateway: None, preferred_source: Some(source) };
+        netlink.add_route(&route, Existing::Refuse).await.map_err(|error| route_taken(error, to))?;
     }
     Ok(fence::raise(netlink, addressing.service_nets).await?)
 }
@@ -272,10 +241,7 @@ impl TunError {
             Some(Errno::EBUSY | Errno::EINVAL | Errno::EEXIST) => Self::NameTaken(name.clone()),
             Some(Errno::EPERM | Errno::EACCES) => Self::NotPermitted(name.clone()),
             Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => Self::NoDriver,
-            _ => Self::Create {
-                name: name.clone(),
-                source,
-            },
+            _ => Self::Create { name: name.clone(), source },
         }
     }
 }

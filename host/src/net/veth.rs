@@ -118,11 +118,7 @@ pub enum DetachError {
 ///
 /// # Panics
 /// Outside of a tokio runtime with IO and time.
-pub async fn attach(
-    host: &Host,
-    namespace: Netns,
-    spec: &AttachSpec,
-) -> Result<NamespaceId, AttachError> {
+pub async fn attach(host: &Host, namespace: Netns, spec: &AttachSpec) -> Result<NamespaceId, AttachError> {
     let (host, spec) = (host.clone(), spec.clone());
     let (done, result) = tokio::sync::oneshot::channel();
     // A task of its own, so that a caller who goes away cannot stop it halfway.
@@ -155,24 +151,13 @@ pub async fn detach(host: &Host, host_ifname: &IfName) -> Result<bool, DetachErr
 ///
 /// # Errors
 /// [`NetlinkError`].
-pub async fn list_owned(
-    host: &Host,
-    prefix: &AttachmentPrefix,
-) -> Result<Vec<IfName>, NetlinkError> {
+pub async fn list_owned(host: &Host, prefix: &AttachmentPrefix) -> Result<Vec<IfName>, NetlinkError> {
     let links = host.netlink.links().await?;
-    let ours = links
-        .into_iter()
-        .filter(|link| link.is_veth && prefix.owns(&link.name));
-    Ok(ours
-        .filter_map(|link| IfName::new(link.name).ok())
-        .collect())
+    let ours = links.into_iter().filter(|link| link.is_veth && prefix.owns(&link.name));
+    Ok(ours.filter_map(|link| IfName::new(link.name).ok()).collect())
 }
 
-async fn attach_whole(
-    host: &Host,
-    namespace: &Netns,
-    spec: &AttachSpec,
-) -> Result<NamespaceId, AttachError> {
+async fn attach_whole(host: &Host, namespace: &Netns, spec: &AttachSpec) -> Result<NamespaceId, AttachError> {
     if namespace.id() == Netns::current()?.id() {
         return Err(AttachError::HostNamespace(namespace.to_string()));
     }
@@ -195,15 +180,13 @@ async fn create(host: &Host, namespace: &Netns, spec: &AttachSpec) -> Result<(),
     };
     match host.netlink.add_veth(&pair).await {
         // The kernel does not say which of the two names was taken.
-        Err(error) if error.errno() == Some(Errno::EEXIST) => {
-            Err(match host.netlink.link(&spec.host_ifname).await? {
-                Some(_) => AttachError::HostInterfaceTaken(spec.host_ifname.clone()),
-                None => AttachError::ContainerInterfaceTaken {
-                    namespace: namespace.to_string(),
-                    interface: spec.container_ifname.clone(),
-                },
-            })
-        }
+        Err(error) if error.errno() == Some(Errno::EEXIST) => Err(match host.netlink.link(&spec.host_ifname).await? {
+            Some(_) => AttachError::HostInterfaceTaken(spec.host_ifname.clone()),
+            None => AttachError::ContainerInterfaceTaken {
+                namespace: namespace.to_string(),
+                interface: spec.container_ifname.clone(),
+            },
+        }),
         created => Ok(created?),
     }
 }
@@ -237,25 +220,14 @@ async fn undo(host: &Host, spec: &AttachSpec) {
     }
 }
 
-async fn furnish_host_end(
-    host: &Host,
-    spec: &AttachSpec,
-    existing: Existing,
-) -> Result<Vec<String>, AttachError> {
+async fn furnish_host_end(host: &Host, spec: &AttachSpec, existing: Existing) -> Result<Vec<String>, AttachError> {
     let mut missing = Vec::new();
     silence_ipv6(&spec.host_ifname)?;
     host.forwarding.enable(&spec.host_ifname)?;
     let end = raise(&host.netlink, &spec.host_ifname, HOST, &mut missing).await?;
     for (address, ..) in spec.families() {
-        host.netlink
-            .add_neighbour(end.index, address, spec.container_mac())
-            .await?;
-        let route = Route {
-            to: address.into(),
-            interface: end.index,
-            gateway: None,
-            preferred_source: None,
-        };
+        host.netlink.add_neighbour(end.index, address, spec.container_mac()).await?;
+        let route = Route { to: address.into(), interface: end.index, gateway: None, preferred_source: None };
         add_route(&host.netlink, &route, existing, HOST, &mut missing).await?;
     }
     Ok(missing)
@@ -275,30 +247,15 @@ async fn furnish_container_end(
         if netlink.add_address(end.index, address, existing).await? {
             missing.push(format!("address {address} in {place}"));
         }
-        netlink
-            .add_neighbour(end.index, gateway, spec.host_mac())
-            .await?;
-        let route = Route {
-            to,
-            interface: end.index,
-            gateway: Some(gateway),
-            preferred_source: Some(address),
-        };
+        netlink.add_neighbour(end.index, gateway, spec.host_mac()).await?;
+        let route = Route { to, interface: end.index, gateway: Some(gateway), preferred_source: Some(address) };
         add_route(netlink, &route, existing, place, &mut missing).await?;
     }
     Ok(missing)
 }
 
-async fn raise(
-    netlink: &Netlink,
-    name: &IfName,
-    place: &str,
-    missing: &mut Vec<String>,
-) -> Result<Link, AttachError> {
-    let link = netlink
-        .link(name)
-        .await?
-        .ok_or_else(|| AttachError::Vanished(name.clone()))?;
+async fn raise(netlink: &Netlink, name: &IfName, place: &str, missing: &mut Vec<String>) -> Result<Link, AttachError> {
+    let link = netlink.link(name).await?.ok_or_else(|| AttachError::Vanished(name.clone()))?;
     if !link.is_up {
         netlink.set_up(link.index).await?;
         missing.push(format!("interface {name} up in {place}"));
@@ -317,10 +274,7 @@ async fn add_route(
         Ok(true) => missing.push(format!("route to {} in {place}", route.to)),
         Ok(false) => {}
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
-            return Err(AttachError::RouteTaken {
-                place: place.to_owned(),
-                to: route.to,
-            });
+            return Err(AttachError::RouteTaken { place: place.to_owned(), to: route.to });
         }
         Err(error) => return Err(error.into()),
     }
@@ -339,16 +293,8 @@ impl AttachSpec {
     /// Address, gateway and destination of the container, per address family.
     fn families(&self) -> [(IpAddr, IpAddr, IpNetwork); 2] {
         [
-            (
-                self.namespace_ip.into(),
-                GATEWAY.into(),
-                self.service_nets.v4.into(),
-            ),
-            (
-                self.namespace_ip_v6.into(),
-                GATEWAY_V6.into(),
-                self.service_nets.v6.into(),
-            ),
+            (self.namespace_ip.into(), GATEWAY.into(), self.service_nets.v4.into()),
+            (self.namespace_ip_v6.into(), GATEWAY_V6.into(), self.service_nets.v6.into()),
         ]
     }
 }

@@ -72,22 +72,14 @@ impl Addresses {
     /// Where a resource is accounted for; none when the plan does not have it.
     pub(super) fn locate(&self, resource: Resource) -> Option<(PoolId, u128)> {
         match resource {
-            Resource::Address(IpAddr::V4(v4)) => {
-                Some((PoolId::V4, self.plan.check_custom_v4(v4).ok()?.into()))
-            }
+            Resource::Address(IpAddr::V4(v4)) => Some((PoolId::V4, self.plan.check_custom_v4(v4).ok()?.into())),
             Resource::Address(IpAddr::V6(v6)) => match self.plan.policy_block_of(v6) {
-                Some(block) => Some((
-                    PoolId::PolicyV6(block),
-                    self.plan.check_custom_v6(block, v6).ok()?,
-                )),
+                Some(block) => Some((PoolId::PolicyV6(block), self.plan.check_custom_v6(block, v6).ok()?)),
                 None => Some((PoolId::InstanceV6, self.plan.instance_v6_offset(v6)?.into())),
             },
             Resource::Subnet(base) => {
                 let subnet = Subnet4::new(base, WORKER_PREFIX_V4).ok()?;
-                Some((
-                    PoolId::Subnets,
-                    u128::from(self.plan.worker_index(subnet).ok()?) + 1,
-                ))
+                Some((PoolId::Subnets, u128::from(self.plan.worker_index(subnet).ok()?) + 1))
             }
         }
     }
@@ -99,14 +91,8 @@ impl Addresses {
     }
 
     /// The next IPv4 address, from the bottom or from the top, that is not in `claimed`.
-    pub(super) fn next_v4(
-        &self,
-        now: Instant,
-        claimed: &BTreeSet<Resource>,
-        from_top: bool,
-    ) -> Option<Ipv4Addr> {
-        self.plan
-            .service_v4(self.next(PoolId::V4, now, claimed, from_top)?)
+    pub(super) fn next_v4(&self, now: Instant, claimed: &BTreeSet<Resource>, from_top: bool) -> Option<Ipv4Addr> {
+        self.plan.service_v4(self.next(PoolId::V4, now, claimed, from_top)?)
     }
 
     /// The next instance IP of IPv6.
@@ -116,8 +102,7 @@ impl Addresses {
         claimed: &BTreeSet<Resource>,
         from_top: bool,
     ) -> Option<Ipv6Addr> {
-        self.plan
-            .instance_v6(self.next(PoolId::InstanceV6, now, claimed, from_top)?)
+        self.plan.instance_v6(self.next(PoolId::InstanceV6, now, claimed, from_top)?)
     }
 
     /// The next service IP of IPv6 under a policy.
@@ -127,29 +112,19 @@ impl Addresses {
         now: Instant,
         claimed: &BTreeSet<Resource>,
     ) -> Option<Ipv6Addr> {
-        self.plan.policy_v6(
-            block,
-            self.next(PoolId::PolicyV6(block), now, claimed, false)?,
-        )
+        self.plan.policy_v6(block, self.next(PoolId::PolicyV6(block), now, claimed, false)?)
     }
 
     /// The next worker subnet.
-    pub(super) fn next_subnet(
-        &self,
-        now: Instant,
-        claimed: &BTreeSet<Resource>,
-    ) -> Option<WorkerSubnet> {
-        let index = self
-            .next(PoolId::Subnets, now, claimed, false)?
-            .checked_sub(1)?;
+    pub(super) fn next_subnet(&self, now: Instant, claimed: &BTreeSet<Resource>) -> Option<WorkerSubnet> {
+        let index = self.next(PoolId::Subnets, now, claimed, false)?.checked_sub(1)?;
         self.plan.worker_subnet(index)
     }
 
     /// The worker subnet with this IPv4 base; none when the plan has none.
     pub(super) fn subnet(&self, base: Ipv4Addr) -> Option<WorkerSubnet> {
         let subnet = Subnet4::new(base, WORKER_PREFIX_V4).ok()?;
-        self.plan
-            .worker_subnet(self.plan.worker_index(subnet).ok()?)
+        self.plan.worker_subnet(self.plan.worker_index(subnet).ok()?)
     }
 
     pub(super) fn take_address(&mut self, address: IpAddr, owner: Subject) {
@@ -171,8 +146,7 @@ impl Addresses {
 
     /// Whether a released resource needs no row any more once its quarantine is over: the pool never gives it by itself.
     pub(super) fn is_forgettable(&self, resource: Resource) -> bool {
-        self.locate(resource)
-            .is_none_or(|(pool, offset)| !self.pool(pool).gives(offset))
+        self.locate(resource).is_none_or(|(pool, offset)| !self.pool(pool).gives(offset))
     }
 
     pub(super) fn forget(&mut self, resource: Resource) {
@@ -181,24 +155,11 @@ impl Addresses {
         }
     }
 
-    fn next(
-        &self,
-        id: PoolId,
-        now: Instant,
-        claimed: &BTreeSet<Resource>,
-        from_top: bool,
-    ) -> Option<u32> {
+    fn next(&self, id: PoolId, now: Instant, claimed: &BTreeSet<Resource>, from_top: bool) -> Option<u32> {
         let located = claimed.iter().filter_map(|&resource| self.locate(resource));
-        let claimed = located
-            .filter(|(pool, _)| *pool == id)
-            .map(|(_, offset)| offset)
-            .collect();
+        let claimed = located.filter(|(pool, _)| *pool == id).map(|(_, offset)| offset).collect();
         let pool = self.pool(id);
-        if from_top {
-            pool.next_from_top(now, &claimed)
-        } else {
-            pool.next(now, &claimed)
-        }
+        if from_top { pool.next_from_top(now, &claimed) } else { pool.next(now, &claimed) }
     }
 
     fn set(&mut self, resource: Resource, slot: Slot) {

@@ -14,17 +14,12 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(at: Instant, unix: u64) -> Self {
-        Self {
-            at,
-            unix_ms: unix.saturating_mul(1_000),
-        }
+        Self { at, unix_ms: unix.saturating_mul(1_000) }
     }
 
     /// Milliseconds since 1970.
     pub(super) fn unix_ms(&self, now: Instant) -> u64 {
-        self.unix_ms
-            .saturating_add(now.as_millis())
-            .saturating_sub(self.at.as_millis())
+        self.unix_ms.saturating_add(now.as_millis()).saturating_sub(self.at.as_millis())
     }
 
     /// Seconds since 1970.
@@ -53,17 +48,8 @@ mod tests {
         let before = Clock::new(Instant(500), 1_000);
         let stored = before.unix_ms(Instant(2_500)) + 60_000;
         let minute = Duration::from_secs(60);
-        assert_eq!(
-            Clock::new(Instant(0), 1_012).deadline(Instant(0), stored, minute),
-            Instant(50_000)
-        );
-        assert_eq!(
-            Clock::new(Instant(7), 5_000).deadline(Instant(7), stored, minute),
-            Instant(7)
-        );
-        assert_eq!(
-            Clock::new(Instant(7), 0).deadline(Instant(7), stored, minute),
-            Instant(60_007)
-        );
+        assert_eq!(Clock::new(Instant(0), 1_012).deadline(Instant(0), stored, minute), Instant(50_000));
+        assert_eq!(Clock::new(Instant(7), 5_000).deadline(Instant(7), stored, minute), Instant(7));
+        assert_eq!(Clock::new(Instant(7), 0).deadline(Instant(7), stored, minute), Instant(60_007));
     }
 }

@@ -3,8 +3,7 @@
 use acorn_core::ids::{InstanceId, NodeId, NodeKey, ServiceId};
 use acorn_core::sync::directory::{Admission, Change, Directory, Lookup, Sender};
 use acorn_core::sync::message::{
-    Attach, Attached, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader,
-    ServiceIpRecord, Subject,
+    Attach, Attached, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader, ServiceIpRecord, Subject,
 };
 use acorn_core::time::Instant;
 
@@ -22,12 +21,7 @@ impl Directory for Root {
 
     fn node(&self, id: NodeId) -> Option<NodeRecord> {
         let row = &self.state.nodes.get(&id)?.row;
-        Some(NodeRecord {
-            id,
-            key: row.key,
-            endpoint: row.endpoint,
-            epoch: row.epoch,
-        })
+        Some(NodeRecord { id, key: row.key, endpoint: row.endpoint, epoch: row.epoch })
     }
 
     fn attach(&mut self, now: Instant, node: NodeId, attach: &Attach) -> Result<Attached, Refusal> {
@@ -56,23 +50,14 @@ impl Directory for Root {
     }
 
     fn header_version(&self, service: ServiceId) -> u32 {
-        self.state
-            .services
-            .get(&service)
-            .map_or(0, |service| service.header_version)
+        self.state.services.get(&service).map_or(0, |service| service.header_version)
     }
 
     fn header(&self, service: ServiceId) -> Option<ServiceHeader> {
         let row = &self.state.services.get(&service)?.row;
-        let mut header = ServiceHeader {
-            name: row.name.clone(),
-            ..ServiceHeader::default()
-        };
+        let mut header = ServiceHeader { name: row.name.clone(), ..ServiceHeader::default() };
         for ip in &row.ips {
-            let record = ServiceIpRecord {
-                ip_type: ip.ip_type.clone(),
-                address: ip.address,
-            };
+            let record = ServiceIpRecord { ip_type: ip.ip_type.clone(), address: ip.address };
             // A service is not created with more than fit.
             let _ = header.service_ips.push(record);
         }
@@ -81,28 +66,17 @@ impl Directory for Root {
 
     fn next_change(&self, service: ServiceId, from: u32, since: u32) -> Option<Change> {
         let service = self.state.services.get(&service)?;
-        let present = service
-            .instances
-            .range(from..)
-            .find(|(_, instance)| instance.changed_at > since);
-        let removed = service
-            .removals
-            .range(from..)
-            .find(|(_, version)| since != 0 && **version > since);
+        let present = service.instances.range(from..).find(|(_, instance)| instance.changed_at > since);
+        let removed = service.removals.range(from..).find(|(_, version)| since != 0 && **version > since);
         match (present, removed) {
-            (Some((number, _)), Some((removed, _))) if removed < number => {
-                Some(Change::Removed(*removed))
-            }
+            (Some((number, _)), Some((removed, _))) if removed < number => Some(Change::Removed(*removed)),
             (Some((number, instance)), _) => Some(Change::Present(self.record(*number, instance))),
             (None, removed) => removed.map(|(number, _)| Change::Removed(*number)),
         }
     }
 
     fn patchable_since(&self, service: ServiceId) -> u32 {
-        self.state
-            .services
-            .get(&service)
-            .map_or(0, |service| service.patchable_since)
+        self.state.services.get(&service).map_or(0, |service| service.patchable_since)
     }
 
     fn set_alive(&mut self, _now: Instant, node: NodeId, alive: bool) {
@@ -131,11 +105,7 @@ impl Root {
             namespace_ip: instance.row.namespace_ip,
             node: instance.row.node,
             weight: 1,
-            alive: self
-                .state
-                .nodes
-                .get(&instance.row.node)
-                .is_some_and(|node| node.alive),
+            alive: self.state.nodes.get(&instance.row.node).is_some_and(|node| node.alive),
             ..InstanceRecord::default()
         }
     }

@@ -27,12 +27,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(
-        state: &'a State,
-        settings: &'a RootSettings,
-        clock: Clock,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(state: &'a State, settings: &'a RootSettings, clock: Clock, now: Instant) -> Self {
         Self {
             state,
             settings,
@@ -84,34 +79,22 @@ impl<'a> Draft<'a> {
 
     /// The next IPv4 address.
     pub(super) fn claim_v4(&mut self) -> Option<Ipv4Addr> {
-        let address = self
-            .state
-            .addresses
-            .next_v4(self.now, &self.claimed, false)?;
+        let address = self.state.addresses.next_v4(self.now, &self.claimed, false)?;
         self.claim(Resource::Address(address.into()));
         Some(address)
     }
 
     /// The next service IP of IPv6 under a policy.
     pub(super) fn claim_policy_v6(&mut self, block: PolicyBlock) -> Option<Ipv6Addr> {
-        let address = self
-            .state
-            .addresses
-            .next_policy_v6(block, self.now, &self.claimed)?;
+        let address = self.state.addresses.next_policy_v6(block, self.now, &self.claimed)?;
         self.claim(Resource::Address(address.into()));
         Some(address)
     }
 
     /// The next instance IP; for a host from the top of both pools.
     pub(super) fn claim_instance_ip(&mut self, from_top: bool) -> Option<Dual> {
-        let v4 = self
-            .state
-            .addresses
-            .next_v4(self.now, &self.claimed, from_top)?;
-        let v6 = self
-            .state
-            .addresses
-            .next_instance_v6(self.now, &self.claimed, from_top)?;
+        let v4 = self.state.addresses.next_v4(self.now, &self.claimed, from_top)?;
+        let v6 = self.state.addresses.next_instance_v6(self.now, &self.claimed, from_top)?;
         self.claim(Resource::Address(v4.into()));
         self.claim(Resource::Address(v6.into()));
         Some(Dual::new(v4, v6))
@@ -154,11 +137,9 @@ impl<'a> Draft<'a> {
                 }
                 subnet
             }
-            (None, None) => self
-                .state
-                .addresses
-                .next_subnet(self.now, &self.claimed)
-                .ok_or(Refusal::SubnetsExhausted)?,
+            (None, None) => {
+                self.state.addresses.next_subnet(self.now, &self.claimed).ok_or(Refusal::SubnetsExhausted)?
+            }
         };
         self.claim(Resource::Subnet(subnet.v4().base()));
         Ok(subnet)
@@ -190,23 +171,14 @@ impl<'a> Draft<'a> {
 
     /// Everybody knows that a resource was withdrawn.
     pub(super) fn quarantine(&mut self, resource: Resource) {
-        let until_unix_ms = self
-            .clock
-            .unix_ms(self.now)
-            .saturating_add(millis(self.settings.quarantine));
-        self.put(Row::Release(
-            resource,
-            ReleaseRow::Quarantine { until_unix_ms },
-        ));
+        let until_unix_ms = self.clock.unix_ms(self.now).saturating_add(millis(self.settings.quarantine));
+        self.put(Row::Release(resource, ReleaseRow::Quarantine { until_unix_ms }));
     }
 
     fn release_addresses(&mut self, service: ServiceId, address: Dual) {
         let since_unix_ms = self.clock.unix_ms(self.now);
         for address in [IpAddr::V4(address.v4), IpAddr::V6(address.v6)] {
-            let row = ReleaseRow::Withdrawn {
-                service,
-                since_unix_ms,
-            };
+            let row = ReleaseRow::Withdrawn { service, since_unix_ms };
             self.put(Row::Release(Resource::Address(address), row));
         }
     }

@@ -88,9 +88,7 @@ impl Root {
         let silent = now.saturating_duration_since(self.opened);
         let ended = self.unheard.iter().copied().filter(|id| {
             let node = self.state.nodes.get(id);
-            node.is_some_and(|node| {
-                node.alive && silent >= Duration::from_millis(node.row.lease_ms.into())
-            })
+            node.is_some_and(|node| node.alive && silent >= Duration::from_millis(node.row.lease_ms.into()))
         });
         for id in ended.collect::<Vec<NodeId>>() {
             self.mark_alive(id, false);

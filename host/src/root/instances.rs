@@ -15,22 +15,13 @@ use super::state::{Node, Service, State};
 const HOST_INSTANCE: u32 = 0;
 
 impl Root {
-    pub(super) fn place(
-        &mut self,
-        now: Instant,
-        id: NodeId,
-        attach: &Attach,
-    ) -> Result<Attached, Refusal> {
+    pub(super) fn place(&mut self, now: Instant, id: NodeId, attach: &Attach) -> Result<Attached, Refusal> {
         let node = self.state.nodes.get(&id).ok_or(Refusal::NotANode)?;
         if !is_namespace_ip(node, attach.namespace_ip) {
             return Err(Refusal::NamespaceIp);
         }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
-        let there = self
-            .state
-            .places
-            .get(&(id, attach.namespace_ip.v4))
-            .copied();
+        let there = self.state.places.get(&(id, attach.namespace_ip.v4)).copied();
         let (instance, from_top) = match &attach.kind {
             AttachKind::New(name) => (new_instance(&self.state, name, there)?, false),
             AttachKind::Take(name, number) => {
@@ -38,32 +29,16 @@ impl Root {
                 if *number > INSTANCE_NUMBER_MAX {
                     return Err(Refusal::Full);
                 }
-                (
-                    InstanceId {
-                        service,
-                        number: *number,
-                    },
-                    false,
-                )
+                (InstanceId { service, number: *number }, false)
             }
             AttachKind::Resume(instance) => {
-                let row = self
-                    .state
-                    .instance(*instance)
-                    .ok_or(Refusal::NoSuchInstance)?
-                    .row;
+                let row = self.state.instance(*instance).ok_or(Refusal::NoSuchInstance)?.row;
                 if row.node != id {
                     return Err(Refusal::Moved);
                 }
                 (*instance, false)
             }
-            AttachKind::Host => (
-                InstanceId {
-                    service: host_service(&mut draft, id)?,
-                    number: HOST_INSTANCE,
-                },
-                true,
-            ),
+            AttachKind::Host => (InstanceId { service: host_service(&mut draft, id)?, number: HOST_INSTANCE }, true),
         };
         // One place has one instance: the node's newest word counts.
         if let Some(stale) = there.filter(|there| *there != instance) {
@@ -73,35 +48,19 @@ impl Root {
         let instance_ip = match before {
             Some(row) => row.instance_ip,
             None if draft.instance_count() >= self.limits.instances => return Err(Refusal::Full),
-            None => draft
-                .claim_instance_ip(from_top)
-                .ok_or(Refusal::AddressesExhausted)?,
+            None => draft.claim_instance_ip(from_top).ok_or(Refusal::AddressesExhausted)?,
         };
-        let row = InstanceRow {
-            instance_ip,
-            namespace_ip: attach.namespace_ip,
-            node: id,
-            epoch: node.row.epoch,
-        };
+        let row = InstanceRow { instance_ip, namespace_ip: attach.namespace_ip, node: id, epoch: node.row.epoch };
         if before != Some(row) {
             draft.put(Row::Instance(instance, row));
         }
         let edits = draft.into_edits();
         self.commit_request(now, edits)?;
         self.state.said(now, instance);
-        Ok(Attached {
-            request: attach.request,
-            instance,
-            instance_ip,
-        })
+        Ok(Attached { request: attach.request, instance, instance_ip })
     }
 
-    pub(super) fn withdraw(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        id: InstanceId,
-    ) -> Result<(), Refusal> {
+    pub(super) fn withdraw(&mut self, now: Instant, node: NodeId, id: InstanceId) -> Result<(), Refusal> {
         if !self.state.nodes.contains_key(&node) {
             return Err(Refusal::NotANode);
         }
@@ -119,27 +78,15 @@ impl Root {
 
     /// Withdraws what a node has not said again since its epoch began; and when the two have disagreed in the epoch on what runs
     /// there, what it has not said again since then.
-    pub(super) fn settle_node(
-        &mut self,
-        now: Instant,
-        id: NodeId,
-        epoch: u32,
-    ) -> Result<(), Refusal> {
+    pub(super) fn settle_node(&mut self, now: Instant, id: NodeId, epoch: u32) -> Result<(), Refusal> {
         // A later epoch settles by itself.
-        let Some(node) = self
-            .state
-            .nodes
-            .get(&id)
-            .filter(|node| node.row.epoch == epoch)
-        else {
+        let Some(node) = self.state.nodes.get(&id).filter(|node| node.row.epoch == epoch) else {
             return Ok(());
         };
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         for instance in &node.instances {
             let is_stale = self.state.instance(*instance).is_some_and(|instance| {
-                let unsaid = node
-                    .disagrees_since
-                    .is_some_and(|since| instance.said < Some(since));
+                let unsaid = node.disagrees_since.is_some_and(|since| instance.said < Some(since));
                 instance.row.epoch != epoch || unsaid
             });
             if is_stale {
@@ -154,9 +101,7 @@ impl Root {
 /// Both addresses lie in the node's subnets, and at the same offset: so no two instances can share one of them.
 fn is_namespace_ip(node: &Node, pair: Dual) -> bool {
     let offset = node.row.subnet.offset_of(pair.v4.into());
-    offset
-        .and_then(|offset| node.row.subnet.namespace_ip(offset))
-        .is_some_and(|ip| ip.dual() == pair)
+    offset.and_then(|offset| node.row.subnet.namespace_ip(offset)).is_some_and(|ip| ip.dual() == pair)
 }
 
 fn named<'a>(state: &'a State, name: &ServiceName) -> Result<(ServiceId, &'a Service), Refusal> {
@@ -166,29 +111,14 @@ fn named<'a>(state: &'a State, name: &ServiceName) -> Result<(ServiceId, &'a Ser
 
 /// The instance that is there already, or the lowest number that is not in use: numbers stay small, so that people can name them,
 /// and a service that loses an instance and gets one again has the same numbers as before.
-fn new_instance(
-    state: &State,
-    name: &ServiceName,
-    there: Option<InstanceId>,
-) -> Result<InstanceId, Refusal> {
+fn new_instance(state: &State, name: &ServiceName, there: Option<InstanceId>) -> Result<InstanceId, Refusal> {
     let (id, service) = named(state, name)?;
     if let Some(there) = there.filter(|there| there.service == id) {
         return Ok(there);
     }
-    let number = (0..=INSTANCE_NUMBER_MAX).zip(
-        service
-            .instances
-            .keys()
-            .map(Some)
-            .chain(std::iter::repeat(None)),
-    );
-    let mut unused = number
-        .filter(|(number, used)| *used != Some(number))
-        .map(|(number, _)| number);
-    Ok(InstanceId {
-        service: id,
-        number: unused.next().ok_or(Refusal::Full)?,
-    })
+    let number = (0..=INSTANCE_NUMBER_MAX).zip(service.instances.keys().map(Some).chain(std::iter::repeat(None)));
+    let mut unused = number.filter(|(number, used)| *used != Some(number)).map(|(number, _)| number);
+    Ok(InstanceId { service: id, number: unused.next().ok_or(Refusal::Full)? })
 }
 
 /// The hidden service of a node's host, made when it is not there.
@@ -197,13 +127,6 @@ fn host_service(draft: &mut Draft<'_>, node: NodeId) -> Result<ServiceId, Refusa
         return Ok(*id);
     }
     let id = draft.new_service_id().ok_or(Refusal::Full)?;
-    draft.put(Row::Service(
-        id,
-        ServiceRow {
-            name: ServiceName::EMPTY,
-            host: Some(node),
-            ips: Vec::new(),
-        },
-    ));
+    draft.put(Row::Service(id, ServiceRow { name: ServiceName::EMPTY, host: Some(node), ips: Vec::new() }));
     Ok(id)
 }

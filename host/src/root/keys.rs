@@ -48,9 +48,7 @@ pub enum KeyError {
     #[error("the join keys would have expired already: choose a time in the future")]
     Expired,
     /// There are as many as there can be.
-    #[error(
-        "there are {limit} of these keys, and no more can be held: use some up, or wait until they expire"
-    )]
+    #[error("there are {limit} of these keys, and no more can be held: use some up, or wait until they expire")]
     Full {
         /// How many there can be.
         limit: usize,
@@ -65,19 +63,12 @@ impl Root {
     ///
     /// # Errors
     /// [`KeyError`]; nothing has changed then.
-    pub fn create_join_keys(
-        &mut self,
-        now: Instant,
-        keys: &[NodeKey],
-        expires_unix: u64,
-    ) -> Result<(), KeyError> {
+    pub fn create_join_keys(&mut self, now: Instant, keys: &[NodeKey], expires_unix: u64) -> Result<(), KeyError> {
         if expires_unix <= self.clock.unix(now) {
             return Err(KeyError::Expired);
         }
         if self.state.join_keys.len().saturating_add(keys.len()) > self.limits.join_keys {
-            return Err(KeyError::Full {
-                limit: self.limits.join_keys,
-            });
+            return Err(KeyError::Full { limit: self.limits.join_keys });
         }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         for (place, key) in keys.iter().enumerate() {
@@ -85,13 +76,7 @@ impl Root {
             if !self.is_new_key(key) || is_registered || keys[..place].contains(key) {
                 return Err(KeyError::InUse(*key));
             }
-            draft.put(Row::JoinKey(
-                *key,
-                JoinKeyRow {
-                    expires_unix,
-                    used_by: None,
-                },
-            ));
+            draft.put(Row::JoinKey(*key, JoinKeyRow { expires_unix, used_by: None }));
         }
         let edits = draft.into_edits();
         Ok(self.commit(now, edits)?)
@@ -110,9 +95,7 @@ impl Root {
             return Err(KeyError::InUse(key));
         }
         if self.state.registered_keys.len() >= self.limits.registered_keys {
-            return Err(KeyError::Full {
-                limit: self.limits.registered_keys,
-            });
+            return Err(KeyError::Full { limit: self.limits.registered_keys });
         }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         draft.put(Row::RegisteredKey(key));
@@ -128,25 +111,10 @@ impl Root {
             endpoint: node.row.endpoint,
             join: false,
         });
-        let registered = self
-            .state
-            .registered_keys
-            .iter()
-            .filter(|key| !self.state.node_keys.contains_key(key));
-        let registered = registered.map(|&key| KnownKey {
-            key,
-            endpoint: Endpoint::UNKNOWN,
-            join: false,
-        });
-        let joining = self.state.join_keys.keys().map(|&key| KnownKey {
-            key,
-            endpoint: Endpoint::UNKNOWN,
-            join: true,
-        });
-        nodes
-            .chain(registered)
-            .chain(joining)
-            .filter(|known| known.key != self.own.key)
+        let registered = self.state.registered_keys.iter().filter(|key| !self.state.node_keys.contains_key(key));
+        let registered = registered.map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: false });
+        let joining = self.state.join_keys.keys().map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: true });
+        nodes.chain(registered).chain(joining).filter(|known| known.key != self.own.key)
     }
 
     /// The next change of the set of known keys. A key that is there already may be added again.

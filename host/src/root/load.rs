@@ -32,9 +32,7 @@ pub(super) fn load(
             // What the plan does not have any more can't be given to anybody either.
             Row::Release(resource, _) if state.addresses.locate(*resource).is_none() => continue,
             Row::Release(resource, _) if state.addresses.slot(*resource).is_some() => {
-                return Err(Fault::Damaged(format!(
-                    "{resource:?} is both owned and free"
-                )));
+                return Err(Fault::Damaged(format!("{resource:?} is both owned and free")));
             }
             Row::Counters(_) | Row::Release(..) | Row::JoinKey(..) | Row::RegisteredKey(_) => {}
         }
@@ -47,16 +45,10 @@ pub(super) fn load(
 fn check_node(state: &State, id: NodeId, row: &NodeRow) -> Result<(), Fault> {
     let base = row.subnet.v4().base();
     if state.addresses.subnet(base) != Some(row.subnet) {
-        return Err(Fault::OutsidePlan(format!(
-            "node {} ({}) has the worker subnet {}",
-            id.0, row.name, row.subnet
-        )));
+        return Err(Fault::OutsidePlan(format!("node {} ({}) has the worker subnet {}", id.0, row.name, row.subnet)));
     }
     if state.addresses.slot(Resource::Subnet(base)).is_some() {
-        return Err(Fault::Damaged(format!(
-            "the worker subnet {} has two owners",
-            row.subnet
-        )));
+        return Err(Fault::Damaged(format!("the worker subnet {} has two owners", row.subnet)));
     }
     if id.0 > state.counters.nodes || state.node_keys.contains_key(&row.key) {
         return Err(Fault::Damaged(format!("node {} is there twice", id.0)));
@@ -65,12 +57,7 @@ fn check_node(state: &State, id: NodeId, row: &NodeRow) -> Result<(), Fault> {
 }
 
 fn check_service(state: &State, id: ServiceId, row: &ServiceRow) -> Result<(), Fault> {
-    let damaged = || {
-        Err(Fault::Damaged(format!(
-            "service {} ({}) contradicts another row",
-            id.0, row.name
-        )))
-    };
+    let damaged = || Err(Fault::Damaged(format!("service {} ({}) contradicts another row", id.0, row.name)));
     let known = match row.host {
         Some(node) => !state.nodes.contains_key(&node) || state.hosts.contains_key(&node),
         None => state.names.contains_key(&row.name),
@@ -79,12 +66,7 @@ fn check_service(state: &State, id: ServiceId, row: &ServiceRow) -> Result<(), F
         return damaged();
     }
     for ip in &row.ips {
-        check_addresses(
-            state,
-            ip.address,
-            PoolId::PolicyV6(ip.block),
-            &format!("service {}", row.name),
-        )?;
+        check_addresses(state, ip.address, PoolId::PolicyV6(ip.block), &format!("service {}", row.name))?;
     }
     Ok(())
 }
@@ -92,10 +74,7 @@ fn check_service(state: &State, id: ServiceId, row: &ServiceRow) -> Result<(), F
 fn check_instance(state: &State, id: InstanceId, row: &InstanceRow) -> Result<(), Fault> {
     let place = state.nodes.get(&row.node).and_then(|node| {
         let offset = node.row.subnet.offset_of(row.namespace_ip.v4.into())?;
-        node.row
-            .subnet
-            .namespace_ip(offset)
-            .filter(|pair| pair.dual() == row.namespace_ip)
+        node.row.subnet.namespace_ip(offset).filter(|pair| pair.dual() == row.namespace_ip)
     });
     let is_free = !state.places.contains_key(&(row.node, row.namespace_ip.v4));
     if place.is_none() || !is_free || !state.services.contains_key(&id.service) {
@@ -116,14 +95,10 @@ fn check_addresses(state: &State, pair: Dual, v6: PoolId, who: &str) -> Result<(
     for (address, pool) in [(IpAddr::V4(pair.v4), PoolId::V4), (IpAddr::V6(pair.v6), v6)] {
         let resource = Resource::Address(address);
         if state.addresses.locate(resource).map(|(pool, _)| pool) != Some(pool) {
-            return Err(Fault::OutsidePlan(format!(
-                "{who} has the address {address}"
-            )));
+            return Err(Fault::OutsidePlan(format!("{who} has the address {address}")));
         }
         if state.addresses.slot(resource) == Some(Slot::Taken) {
-            return Err(Fault::Damaged(format!(
-                "the address {address} has two owners"
-            )));
+            return Err(Fault::Damaged(format!("the address {address} has two owners")));
         }
     }
     Ok(())

@@ -37,12 +37,10 @@ use acorn_core::sync::message::{ManagerRecord, Refusal};
 use acorn_core::time::Instant;
 
 pub use keys::{KeyError, KeyEvent, KnownKey};
-pub use services::{
-    AddressRequest, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest,
-};
+pub use services::{AddressRequest, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest};
 pub use settings::{
-    INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN,
-    NODES_MAX, REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
+    INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
+    REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
 };
 pub use store::{OpenError, StoreError};
 
@@ -88,8 +86,7 @@ impl Root {
         let clock = Clock::new(now, unix);
         let limits = Limits::default();
         let rows = std::mem::take(&mut examined.rows);
-        let state = load::load(rows, plan, &settings, &limits, now, &clock)
-            .map_err(|fault| fault.at(path))?;
+        let state = load::load(rows, plan, &settings, &limits, now, &clock).map_err(|fault| fault.at(path))?;
         let store = examined.adopt(path)?;
         Ok(Self::with(store, state, settings, limits, own, now, clock))
     }
@@ -106,17 +103,7 @@ impl Root {
         // One that has never spoken with its own key has never had a table.
         let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
         let unheard = confirmed.map(|(id, _)| *id).collect();
-        Self {
-            store,
-            state,
-            settings,
-            limits,
-            own,
-            clock,
-            opened: now,
-            unheard,
-            acknowledged: BTreeMap::new(),
-        }
+        Self { store, state, settings, limits, own, clock, opened: now, unheard, acknowledged: BTreeMap::new() }
     }
 
     /// Stores the edits of one operation, then applies them.
@@ -143,12 +130,7 @@ impl Root {
     }
 
     fn mark_alive(&mut self, id: NodeId, alive: bool) {
-        if self
-            .state
-            .nodes
-            .get(&id)
-            .is_some_and(|node| node.alive != alive)
-        {
+        if self.state.nodes.get(&id).is_some_and(|node| node.alive != alive) {
             self.make_room_for_version();
             self.state.set_alive(id, alive);
         }
@@ -161,10 +143,7 @@ impl Root {
         let Some(version_ceiling) = self.state.next_ceiling(1) else {
             return;
         };
-        let row = Row::Counters(Counters {
-            version_ceiling,
-            ..self.state.counters
-        });
+        let row = Row::Counters(Counters { version_ceiling, ..self.state.counters });
         match self.store.commit(&[Edit::Put(row)]) {
             Ok(()) => self.state.counters.version_ceiling = version_ceiling,
             Err(error) => tracing::error!(%error, "the versions of tables could not be stored"),
@@ -180,9 +159,6 @@ fn raise_ceiling(edits: &mut Vec<Edit>, before: Counters, version_ceiling: u32) 
     });
     match changed {
         Some(counters) => counters.version_ceiling = version_ceiling,
-        None => edits.push(Edit::Put(Row::Counters(Counters {
-            version_ceiling,
-            ..before
-        }))),
+        None => edits.push(Edit::Put(Row::Counters(Counters { version_ceiling, ..before }))),
     }
 }

@@ -13,12 +13,7 @@ use super::row::{JoinKeyRow, NodeRow, Row, RowKey};
 use super::settings::{LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN};
 
 impl Root {
-    pub(super) fn admit(
-        &mut self,
-        now: Instant,
-        from: Sender,
-        hello: &Hello,
-    ) -> Result<Admission, Refusal> {
+    pub(super) fn admit(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal> {
         match hello.joining {
             Some(key) => self.join(now, from, key, hello),
             None => self.renew(now, from, hello),
@@ -26,18 +21,8 @@ impl Root {
     }
 
     /// A node speaks through a join key. It has not proven that `key` is its own, so this never changes a node that is there.
-    fn join(
-        &mut self,
-        now: Instant,
-        from: Sender,
-        key: NodeKey,
-        hello: &Hello,
-    ) -> Result<Admission, Refusal> {
-        let join_key = self
-            .state
-            .join_keys
-            .get(&from.key)
-            .ok_or(Refusal::JoinKey)?;
+    fn join(&mut self, now: Instant, from: Sender, key: NodeKey, hello: &Hello) -> Result<Admission, Refusal> {
+        let join_key = self.state.join_keys.get(&from.key).ok_or(Refusal::JoinKey)?;
         let expired = join_key.expires_unix <= self.clock.unix(now);
         let used_by_another = join_key.used_by.is_some_and(|used_by| used_by != key);
         let existing = self.state.node_keys.get(&key).copied();
@@ -49,19 +34,13 @@ impl Root {
             Some(id) => id,
             None => {
                 let subnet = self.draft_new_node(&mut draft, hello)?;
-                let row = NodeRow {
-                    confirmed: false,
-                    ..self.node_row(now, from, key, hello, subnet)
-                };
+                let row = NodeRow { confirmed: false, ..self.node_row(now, from, key, hello, subnet) };
                 let id = draft.new_node_id().ok_or(Refusal::Full)?;
                 draft.put(Row::Node(id, row));
                 id
             }
         };
-        let used = JoinKeyRow {
-            used_by: Some(key),
-            ..*join_key
-        };
+        let used = JoinKeyRow { used_by: Some(key), ..*join_key };
         if used != *join_key {
             draft.put(Row::JoinKey(from.key, used));
         }
@@ -94,21 +73,12 @@ impl Root {
             None if self.state.registered_keys.contains(&from.key) => {
                 let subnet = self.draft_new_node(&mut draft, hello)?;
                 let id = draft.new_node_id().ok_or(Refusal::Full)?;
-                draft.put(Row::Node(
-                    id,
-                    self.node_row(now, from, from.key, hello, subnet),
-                ));
+                draft.put(Row::Node(id, self.node_row(now, from, from.key, hello, subnet)));
                 id
             }
             None => return Err(Refusal::NotANode),
         };
-        for join_key in self
-            .state
-            .used_join_keys
-            .get(&from.key)
-            .into_iter()
-            .flatten()
-        {
+        for join_key in self.state.used_join_keys.get(&from.key).into_iter().flatten() {
             draft.delete(RowKey::JoinKey(*join_key));
         }
         let edits = draft.into_edits();
@@ -119,11 +89,7 @@ impl Root {
         self.admission(id, hello)
     }
 
-    fn draft_new_node(
-        &self,
-        draft: &mut Draft<'_>,
-        hello: &Hello,
-    ) -> Result<WorkerSubnet, Refusal> {
+    fn draft_new_node(&self, draft: &mut Draft<'_>, hello: &Hello) -> Result<WorkerSubnet, Refusal> {
         if self.state.nodes.len() >= self.limits.nodes {
             return Err(Refusal::Full);
         }
@@ -133,13 +99,7 @@ impl Root {
     /// A node can change its subnet while nothing but its own host is in the old one.
     fn draft_empty_subnet(&self, draft: &mut Draft<'_>, id: NodeId) -> Result<(), Refusal> {
         let host = self.state.hosts.get(&id).copied();
-        for instance in self
-            .state
-            .nodes
-            .get(&id)
-            .iter()
-            .flat_map(|node| &node.instances)
-        {
+        for instance in self.state.nodes.get(&id).iter().flat_map(|node| &node.instances) {
             if Some(instance.service) != host {
                 return Err(Refusal::Subnet);
             }
@@ -148,14 +108,7 @@ impl Root {
         Ok(())
     }
 
-    fn node_row(
-        &self,
-        now: Instant,
-        from: Sender,
-        key: NodeKey,
-        hello: &Hello,
-        subnet: WorkerSubnet,
-    ) -> NodeRow {
+    fn node_row(&self, now: Instant, from: Sender, key: NodeKey, hello: &Hello, subnet: WorkerSubnet) -> NodeRow {
         let lease_ms = match hello.lease_ms {
             0 => millis(self.settings.lease),
             asked => u64::from(asked).clamp(millis(LEASE_MIN), millis(LEASE_MAX)),
@@ -163,11 +116,7 @@ impl Root {
         NodeRow {
             key,
             name: hello.name.as_str().to_owned(),
-            endpoint: if hello.endpoint == Endpoint::UNKNOWN {
-                from.observed
-            } else {
-                hello.endpoint
-            },
+            endpoint: if hello.endpoint == Endpoint::UNKNOWN { from.observed } else { hello.endpoint },
             subnet,
             epoch: hello.epoch,
             lease_ms: u32::try_from(lease_ms).unwrap_or(u32::MAX),

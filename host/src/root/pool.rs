@@ -42,13 +42,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(last: u32) -> Self {
-        Self {
-            last,
-            low: 1,
-            high: last,
-            slots: BTreeMap::new(),
-            queue: BTreeSet::new(),
-        }
+        Self { last, low: 1, high: last, slots: BTreeMap::new(), queue: BTreeSet::new() }
     }
 
     /// The offset that is next: the one that has been free longest, or else the lowest fresh one. Those in `claimed` are passed
@@ -60,9 +54,7 @@ impl Pool {
 
     /// The highest fresh offset, or else the one that has been free longest. For what is to stay out of the way of the rest.
     pub(super) fn next_from_top(&self, now: Instant, claimed: &BTreeSet<u128>) -> Option<u32> {
-        let fresh = (self.low..=self.high)
-            .rev()
-            .find(|&offset| self.is_fresh(offset, claimed));
+        let fresh = (self.low..=self.high).rev().find(|&offset| self.is_fresh(offset, claimed));
         fresh.or_else(|| self.next_recycled(now, claimed))
     }
 
@@ -104,9 +96,7 @@ impl Pool {
 
     fn next_recycled(&self, now: Instant, claimed: &BTreeSet<u128>) -> Option<u32> {
         let ready = self.queue.iter().take_while(|(rest, _)| rest.until <= now);
-        ready
-            .map(|(_, offset)| *offset)
-            .find(|&offset| !claimed.contains(&u128::from(offset)))
+        ready.map(|(_, offset)| *offset).find(|&offset| !claimed.contains(&u128::from(offset)))
     }
 
     fn is_fresh(&self, offset: u32, claimed: &BTreeSet<u128>) -> bool {
@@ -120,10 +110,7 @@ mod tests {
     use super::*;
 
     fn resting(until: u64, until_unix_ms: u64) -> Slot {
-        Slot::Quarantine(Rest {
-            until: Instant(until),
-            until_unix_ms,
-        })
+        Slot::Quarantine(Rest { until: Instant(until), until_unix_ms })
     }
 
     fn take(pool: &mut Pool, now: Instant) -> Option<u32> {
@@ -138,10 +125,7 @@ mod tests {
         pool.set(7, Slot::Taken);
         pool.set(100, Slot::Taken);
         let given: Vec<u32> = std::iter::from_fn(|| take(&mut pool, Instant::ZERO)).collect();
-        assert_eq!(
-            given,
-            (1..100).filter(|&offset| offset != 7).collect::<Vec<_>>()
-        );
+        assert_eq!(given, (1..100).filter(|&offset| offset != 7).collect::<Vec<_>>());
         assert_eq!(pool.next_from_top(Instant::ZERO, &BTreeSet::new()), None);
     }
 
@@ -154,19 +138,11 @@ mod tests {
         pool.set(3, Slot::Withdrawn);
         pool.set(4, resting(20, 0));
         pool.set(2, resting(30, 0));
-        assert_eq!(
-            take(&mut pool, Instant(19)),
-            Some(5),
-            "the fresh one, while the others rest"
-        );
+        assert_eq!(take(&mut pool, Instant(19)), Some(5), "the fresh one, while the others rest");
         assert_eq!(take(&mut pool, Instant(19)), None);
         assert_eq!(take(&mut pool, Instant(40)), Some(4));
         assert_eq!(take(&mut pool, Instant(40)), Some(2));
-        assert_eq!(
-            take(&mut pool, Instant(40)),
-            None,
-            "3 is withdrawn, not free"
-        );
+        assert_eq!(take(&mut pool, Instant(40)), None, "3 is withdrawn, not free");
     }
 
     #[test]
@@ -185,10 +161,7 @@ mod tests {
         pool.set(10, Slot::Taken);
         pool.set(8, Slot::Taken);
         assert_eq!(pool.next_from_top(Instant::ZERO, &BTreeSet::new()), Some(9));
-        assert_eq!(
-            pool.next_from_top(Instant::ZERO, &BTreeSet::from([9])),
-            Some(7)
-        );
+        assert_eq!(pool.next_from_top(Instant::ZERO, &BTreeSet::from([9])), Some(7));
     }
 
     #[test]
@@ -200,9 +173,6 @@ mod tests {
         assert_eq!(pool.next(Instant(9), &BTreeSet::new()), None);
         pool.forget(1 << 90);
         pool.forget(1);
-        assert_eq!(
-            (pool.slot(1 << 90), pool.slot(1)),
-            (None, Some(Slot::Taken))
-        );
+        assert_eq!((pool.slot(1 << 90), pool.slot(1)), (None, Some(Slot::Taken)));
     }
 }

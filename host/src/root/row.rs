@@ -72,10 +72,7 @@ pub(super) enum Resource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ReleaseRow {
     /// Somebody may not know yet that it was withdrawn from this service.
-    Withdrawn {
-        service: ServiceId,
-        since_unix_ms: u64,
-    },
+    Withdrawn { service: ServiceId, since_unix_ms: u64 },
     /// Free from then on.
     Quarantine { until_unix_ms: u64 },
 }
@@ -138,18 +135,9 @@ impl RowKey {
             Self::Counters => vec![0],
             Self::Node(id) => [&[1][..], &id.0.to_be_bytes()].concat(),
             Self::Service(id) => [&[2][..], &id.0.to_be_bytes()].concat(),
-            Self::Instance(id) => [
-                &[3][..],
-                &id.service.0.to_be_bytes(),
-                &id.number.to_be_bytes(),
-            ]
-            .concat(),
-            Self::Release(Resource::Address(IpAddr::V4(v4))) => {
-                [&[4, 4][..], &v4.octets()].concat()
-            }
-            Self::Release(Resource::Address(IpAddr::V6(v6))) => {
-                [&[4, 6][..], &v6.octets()].concat()
-            }
+            Self::Instance(id) => [&[3][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat(),
+            Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[4, 4][..], &v4.octets()].concat(),
+            Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[4, 6][..], &v6.octets()].concat(),
             Self::Release(Resource::Subnet(base)) => [&[4, 7][..], &base.octets()].concat(),
             Self::JoinKey(key) => [&[5][..], &key.0].concat(),
             Self::RegisteredKey(key) => [&[6][..], &key.0].concat(),

@@ -99,9 +99,7 @@ pub enum ServiceError {
     #[error("there is no service {0}: `acorn service ls` lists those that there are")]
     NotFound(Box<ServiceName>),
     /// It has instances.
-    #[error(
-        "service {name} still has {count} instance(s), number {number} on node {node}: detach them first"
-    )]
+    #[error("service {name} still has {count} instance(s), number {number} on node {node}: detach them first")]
     InUse {
         /// The service.
         name: Box<ServiceName>,
@@ -113,14 +111,10 @@ pub enum ServiceError {
         node: String,
     },
     /// The request names no policy, too many, or one twice; or the service has no name.
-    #[error(
-        "a service needs a name and 1 to {SERVICE_IPS_MAX} addresses, each under another policy"
-    )]
+    #[error("a service needs a name and 1 to {SERVICE_IPS_MAX} addresses, each under another policy")]
     Malformed,
     /// The address belongs to somebody.
-    #[error(
-        "the address {address} belongs to {by}: choose another, or leave it out to get the next free one"
-    )]
+    #[error("the address {address} belongs to {by}: choose another, or leave it out to get the next free one")]
     AddressTaken {
         /// The address.
         address: IpAddr,
@@ -169,11 +163,7 @@ impl Root {
     ///
     /// # Errors
     /// [`ServiceError`]; nothing has changed then.
-    pub fn create_service(
-        &mut self,
-        now: Instant,
-        request: ServiceRequest,
-    ) -> Result<ServiceInfo, ServiceError> {
+    pub fn create_service(&mut self, now: Instant, request: ServiceRequest) -> Result<ServiceInfo, ServiceError> {
         if request.name == ServiceName::EMPTY || !is_well_formed(&request.addresses) {
             return Err(ServiceError::Malformed);
         }
@@ -181,9 +171,7 @@ impl Root {
             return Err(ServiceError::AlreadyExists(request.name.into()));
         }
         if self.state.names.len() >= self.limits.services {
-            return Err(ServiceError::Full {
-                limit: self.limits.services,
-            });
+            return Err(ServiceError::Full { limit: self.limits.services });
         }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         // What must be certain comes first, so that the rest is not given it.
@@ -191,43 +179,20 @@ impl Root {
             self.claim_custom(&mut draft, address)?;
         }
         let mut ips = Vec::new();
-        for AddressRequest {
-            ip_type,
-            block,
-            v4,
-            v6,
-        } in request.addresses
-        {
+        for AddressRequest { ip_type, block, v4, v6 } in request.addresses {
             let limit = self.state.addresses.plan().last_service_v4();
             let v4 = v4.or_else(|| draft.claim_v4());
-            let v4 = v4.ok_or(ServiceError::Exhausted {
-                family: Family::V4,
-                limit,
-            })?;
+            let v4 = v4.ok_or(ServiceError::Exhausted { family: Family::V4, limit })?;
             let v6 = v6.or_else(|| draft.claim_policy_v6(block));
-            let v6 = v6.ok_or(ServiceError::Exhausted {
-                family: Family::V6,
-                limit,
-            })?;
-            ips.push(ServiceIpRow {
-                ip_type,
-                block,
-                address: Dual::new(v4, v6),
-            });
+            let v6 = v6.ok_or(ServiceError::Exhausted { family: Family::V6, limit })?;
+            ips.push(ServiceIpRow { ip_type, block, address: Dual::new(v4, v6) });
         }
-        let id = draft.new_service_id().ok_or(ServiceError::Full {
-            limit: self.limits.services,
-        })?;
-        let row = ServiceRow {
-            name: request.name.clone(),
-            host: None,
-            ips,
-        };
+        let id = draft.new_service_id().ok_or(ServiceError::Full { limit: self.limits.services })?;
+        let row = ServiceRow { name: request.name.clone(), host: None, ips };
         draft.put(Row::Service(id, row));
         let edits = draft.into_edits();
         self.commit(now, edits)?;
-        self.service(&request.name)
-            .ok_or(ServiceError::NotFound(request.name.into()))
+        self.service(&request.name).ok_or(ServiceError::NotFound(request.name.into()))
     }
 
     /// Removes a service that has no instances. Its addresses are free again when all clients know, after the quarantine; its
@@ -257,8 +222,7 @@ impl Root {
     /// All services in the order of their names.
     pub fn services(&self) -> Vec<ServiceInfo> {
         let ids = self.state.names.values();
-        ids.filter_map(|id| Some(self.info(*id, self.state.services.get(id)?)))
-            .collect()
+        ids.filter_map(|id| Some(self.info(*id, self.state.services.get(id)?))).collect()
     }
 
     /// One service.
@@ -280,14 +244,8 @@ impl Root {
                     subnet: node.row.subnet,
                     endpoint: node.row.endpoint,
                     alive: node.alive,
-                    last_seen: node
-                        .heard
-                        .map_or(node.row.last_seen_unix, |heard| self.clock.unix(heard)),
-                    instances: node
-                        .instances
-                        .iter()
-                        .filter(|instance| Some(&instance.service) != host)
-                        .count(),
+                    last_seen: node.heard.map_or(node.row.last_seen_unix, |heard| self.clock.unix(heard)),
+                    instances: node.instances.iter().filter(|instance| Some(&instance.service) != host).count(),
                 }
             })
             .collect()
@@ -309,37 +267,22 @@ impl Root {
         ServiceInfo {
             id,
             name: service.row.name.clone(),
-            service_ips: service
-                .row
-                .ips
-                .iter()
-                .map(|ip| (ip.ip_type.clone(), ip.address))
-                .collect(),
+            service_ips: service.row.ips.iter().map(|ip| (ip.ip_type.clone(), ip.address)).collect(),
             instances: instances.collect(),
         }
     }
 
     /// Reserves the addresses that are asked for by themselves.
-    fn claim_custom(
-        &self,
-        draft: &mut Draft<'_>,
-        request: &AddressRequest,
-    ) -> Result<(), ServiceError> {
+    fn claim_custom(&self, draft: &mut Draft<'_>, request: &AddressRequest) -> Result<(), ServiceError> {
         let plan = self.state.addresses.plan();
         if let Some(v4) = request.v4 {
             let checked = plan.check_custom_v4(v4);
-            checked.map_err(|reason| ServiceError::OutsidePlan {
-                address: v4.into(),
-                reason,
-            })?;
+            checked.map_err(|reason| ServiceError::OutsidePlan { address: v4.into(), reason })?;
             self.claim_address(draft, v4.into())?;
         }
         if let Some(v6) = request.v6 {
             let checked = plan.check_custom_v6(request.block, v6);
-            checked.map_err(|reason| ServiceError::OutsidePlan {
-                address: v6.into(),
-                reason,
-            })?;
+            checked.map_err(|reason| ServiceError::OutsidePlan { address: v6.into(), reason })?;
             self.claim_address(draft, v6.into())?;
         }
         Ok(())
@@ -352,13 +295,8 @@ impl Root {
             return Ok(());
         }
         match self.state.addresses.slot(resource) {
-            Some(Slot::Withdrawn | Slot::Quarantine(_)) => {
-                Err(ServiceError::AddressResting { address })
-            }
-            Some(Slot::Taken) | None => Err(ServiceError::AddressTaken {
-                address,
-                by: self.owner(address),
-            }),
+            Some(Slot::Withdrawn | Slot::Quarantine(_)) => Err(ServiceError::AddressResting { address }),
+            Some(Slot::Taken) | None => Err(ServiceError::AddressTaken { address, by: self.owner(address) }),
         }
     }
 
@@ -378,18 +316,13 @@ impl Root {
     }
 
     fn node_name(&self, id: NodeId) -> String {
-        self.state
-            .nodes
-            .get(&id)
-            .map_or_else(String::new, |node| node.row.name.clone())
+        self.state.nodes.get(&id).map_or_else(String::new, |node| node.row.name.clone())
     }
 }
 
 fn is_well_formed(addresses: &[AddressRequest]) -> bool {
     let is_distinct = addresses.iter().enumerate().all(|(place, one)| {
-        addresses[..place]
-            .iter()
-            .all(|other| one.ip_type != other.ip_type && one.block != other.block)
+        addresses[..place].iter().all(|other| one.ip_type != other.ip_type && one.block != other.block)
     });
     is_distinct && !addresses.is_empty() && addresses.len() <= SERVICE_IPS_MAX
 }

@@ -19,9 +19,7 @@ use super::addresses::Addresses;
 use super::clock::{Clock, millis};
 use super::keys::KeyEvent;
 use super::pool::{Rest, Slot};
-use super::row::{
-    Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow,
-};
+use super::row::{Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow};
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
 
 #[derive(Debug)]
@@ -62,11 +60,7 @@ pub(super) struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
     /// Waits until all clients have acknowledged `version` of the service, at most until `until`.
-    Withdrawn {
-        service: ServiceId,
-        version: u32,
-        until: Instant,
-    },
+    Withdrawn { service: ServiceId, version: u32, until: Instant },
     /// Free from `until` on.
     Quarantine { until: Instant },
 }
@@ -138,12 +132,7 @@ impl State {
     /// The instances on a node as its `Hello` counts them, the host's own included.
     pub(super) fn digest(&self, node: NodeId) -> Digest {
         let mut digest = Digest::default();
-        for id in self
-            .nodes
-            .get(&node)
-            .iter()
-            .flat_map(|node| &node.instances)
-        {
+        for id in self.nodes.get(&node).iter().flat_map(|node| &node.instances) {
             digest.add_instance(*id);
         }
         digest
@@ -154,9 +143,7 @@ impl State {
         let Some(service) = self.services.get(&subject.service) else {
             return false;
         };
-        subject
-            .instance
-            .is_none_or(|number| service.instances.contains_key(&number))
+        subject.instance.is_none_or(|number| service.instances.contains_key(&number))
     }
 
     /// An instance on the node with this key, through whose table the node can be followed: its host's own, or else the first.
@@ -164,19 +151,13 @@ impl State {
         let id = self.node_keys.get(key)?;
         let instances = &self.nodes.get(id)?.instances;
         let host = self.hosts.get(id);
-        let own = instances
-            .iter()
-            .find(|instance| Some(&instance.service) == host);
-        own.or_else(|| instances.first())
-            .copied()
-            .map(Subject::from)
+        let own = instances.iter().find(|instance| Some(&instance.service) == host);
+        own.or_else(|| instances.first()).copied().map(Subject::from)
     }
 
     /// A ceiling that `edits` more changes stay below, when the present one is too low for them.
     pub(super) fn next_ceiling(&self, edits: usize) -> Option<u32> {
-        let needed = self
-            .highest_version
-            .saturating_add(u32::try_from(edits).unwrap_or(u32::MAX));
+        let needed = self.highest_version.saturating_add(u32::try_from(edits).unwrap_or(u32::MAX));
         (needed > self.counters.version_ceiling).then(|| needed.saturating_add(self.version_step))
     }
 
@@ -191,11 +172,7 @@ impl State {
             Edit::Put(Row::JoinKey(key, row)) => self.put_join_key(key, row),
             Edit::Put(Row::RegisteredKey(key)) => {
                 if self.registered_keys.insert(key) && !self.node_keys.contains_key(&key) {
-                    self.key_events.push_back(KeyEvent::Add {
-                        key,
-                        endpoint: Endpoint::UNKNOWN,
-                        join: false,
-                    });
+                    self.key_events.push_back(KeyEvent::Add { key, endpoint: Endpoint::UNKNOWN, join: false });
                 }
             }
             Edit::Delete(RowKey::Node(id)) => self.delete_node(id),
@@ -223,10 +200,7 @@ impl State {
             }
         }
         for release in self.releases.values_mut() {
-            if let Release::Withdrawn {
-                version: withdrawn, ..
-            } = release
-            {
+            if let Release::Withdrawn { version: withdrawn, .. } = release {
                 *withdrawn = version;
             }
         }
@@ -265,18 +239,12 @@ impl State {
 
     fn put_node(&mut self, now: Instant, clock: &Clock, id: NodeId, row: NodeRow) {
         let Some(node) = self.nodes.get_mut(&id) else {
-            let silent = clock
-                .unix_ms(now)
-                .saturating_sub(row.last_seen_unix.saturating_mul(1_000));
+            let silent = clock.unix_ms(now).saturating_sub(row.last_seen_unix.saturating_mul(1_000));
             let left = millis(self.retention.saturating_add(LAST_SEEN_STEP)).saturating_sub(silent);
             self.node_keys.insert(row.key, id);
             self.addresses.take_subnet(row.subnet);
             self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
-            self.key_events.push_back(KeyEvent::Add {
-                key: row.key,
-                endpoint: row.endpoint,
-                join: false,
-            });
+            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
             let node = Node {
                 alive: row.confirmed,
                 row,
@@ -294,11 +262,7 @@ impl State {
             self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
         }
         if before.endpoint != row.endpoint {
-            self.key_events.push_back(KeyEvent::Add {
-                key: row.key,
-                endpoint: row.endpoint,
-                join: false,
-            });
+            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
         }
         if before.endpoint != row.endpoint || before.epoch != row.epoch {
             self.touch_node(id);
@@ -311,8 +275,7 @@ impl State {
         };
         self.node_keys.remove(&node.row.key);
         if !self.registered_keys.contains(&node.row.key) {
-            self.key_events
-                .push_back(KeyEvent::Remove { key: node.row.key });
+            self.key_events.push_back(KeyEvent::Remove { key: node.row.key });
         }
     }
 
@@ -372,14 +335,7 @@ impl State {
         if let Some(removed_at) = service.removals.remove(&id.number) {
             service.removals_by_version.remove(&(removed_at, id.number));
         }
-        match service.instances.insert(
-            id.number,
-            Instance {
-                row,
-                changed_at: version,
-                said: None,
-            },
-        ) {
+        match service.instances.insert(id.number, Instance { row, changed_at: version, said: None }) {
             Some(before) => self.unplace(id, &before.row),
             None => {
                 self.instance_count += 1;
@@ -431,16 +387,10 @@ impl State {
     fn put_release(&mut self, now: Instant, clock: &Clock, resource: Resource, row: ReleaseRow) {
         self.unindex_release(resource);
         let (release, slot) = match row {
-            ReleaseRow::Withdrawn {
-                service,
-                since_unix_ms,
-            } => {
+            ReleaseRow::Withdrawn { service, since_unix_ms } => {
                 self.withdrawn.entry(service).or_default().insert(resource);
-                let version = self
-                    .services
-                    .get(&service)
-                    .map(|s| s.version)
-                    .or_else(|| self.gone.get(&service).copied());
+                let version =
+                    self.services.get(&service).map(|s| s.version).or_else(|| self.gone.get(&service).copied());
                 let until = since_unix_ms.saturating_add(millis(self.retention));
                 let release = Release::Withdrawn {
                     service,
@@ -451,13 +401,7 @@ impl State {
             }
             ReleaseRow::Quarantine { until_unix_ms } => {
                 let until = clock.deadline(now, until_unix_ms, self.quarantine);
-                (
-                    Release::Quarantine { until },
-                    Slot::Quarantine(Rest {
-                        until,
-                        until_unix_ms,
-                    }),
-                )
+                (Release::Quarantine { until }, Slot::Quarantine(Rest { until, until_unix_ms }))
             }
         };
         self.addresses.release(resource, slot);
@@ -483,11 +427,7 @@ impl State {
             self.used_join_keys.entry(node).or_default().insert(key);
         }
         if self.join_keys.insert(key, row).is_none() {
-            self.key_events.push_back(KeyEvent::Add {
-                key,
-                endpoint: Endpoint::UNKNOWN,
-                join: true,
-            });
+            self.key_events.push_back(KeyEvent::Add { key, endpoint: Endpoint::UNKNOWN, join: true });
         }
     }
 

@@ -100,10 +100,7 @@ pub(super) struct Store {
 
 /// Opens the file, or makes a new one, and reads it.
 pub(super) fn examine(path: &Path) -> Result<Examined, OpenError> {
-    let io = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
     let open = || OpenOptions::new().read(true).write(true).open(path);
     let mut file = match open() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -115,9 +112,7 @@ pub(super) fn examine(path: &Path) -> Result<Examined, OpenError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(OpenError::InUse {
-                path: path.to_owned(),
-            });
+            return Err(OpenError::InUse { path: path.to_owned() });
         }
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
@@ -131,13 +126,8 @@ impl Examined {
     /// Opens the file for writing.
     pub(super) fn adopt(self, path: &Path) -> Result<Store, OpenError> {
         let damaged = |error: redb::DatabaseError| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse {
-                path: path.to_owned(),
-            },
-            other => OpenError::Damaged {
-                path: path.to_owned(),
-                detail: other.to_string(),
-            },
+            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
+            other => OpenError::Damaged { path: path.to_owned(), detail: other.to_string() },
         };
         Store::on(FileBackend::new(self.file).map_err(damaged)?).map_err(damaged)
     }
@@ -146,11 +136,7 @@ impl Examined {
 impl Store {
     /// A store on anything that redb can write to; an empty one becomes a new store with [`Store::initialise`].
     pub(super) fn on(backend: impl StorageBackend) -> Result<Self, redb::DatabaseError> {
-        Ok(Self {
-            database: Builder::new()
-                .set_cache_size(CACHE_BYTES)
-                .create_with_backend(backend)?,
-        })
+        Ok(Self { database: Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)? })
     }
 
     /// Writes the format into a new store.
@@ -189,35 +175,19 @@ impl Store {
 
 /// Makes a new file, whole or not at all.
 fn create(path: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
     let new = path.with_added_extension("new");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .map_err(io)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(io)?;
     let failed = |error: redb::Error| io(std::io::Error::other(error));
     let store = Store::on(FileBackend::new(file).map_err(|error| failed(error.into()))?)
         .map_err(|error| failed(error.into()))?;
     store.initialise().map_err(failed)?;
     drop(store);
-    File::open(&new)
-        .and_then(|file| file.sync_all())
-        .map_err(io)?;
+    File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&new, path).map_err(io)?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io)
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
 }
 
 /// Reads the rows from a copy in memory: opening a file, repairing it after a crash and checking it all write to it.
@@ -227,9 +197,7 @@ pub(super) fn read_image(image: &[u8]) -> Result<Vec<Row>, Fault> {
     }
     let damaged = |error: redb::Error| Fault::Damaged(error.to_string());
     let copy = InMemoryBackend::new();
-    let filled = copy
-        .set_len(image.len() as u64)
-        .and_then(|()| copy.write(0, image));
+    let filled = copy.set_len(image.len() as u64).and_then(|()| copy.write(0, image));
     filled.map_err(|error| Fault::Damaged(error.to_string()))?;
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
@@ -241,17 +209,12 @@ pub(super) fn read_image(image: &[u8]) -> Result<Vec<Row>, Fault> {
 
 fn read_rows(database: &Database) -> Result<Result<Vec<Row>, Fault>, redb::Error> {
     let transaction = database.begin_read()?;
-    let format = transaction
-        .open_table(META)?
-        .get(META_FORMAT)?
-        .map(|format| format.value());
+    let format = transaction.open_table(META)?.get(META_FORMAT)?.map(|format| format.value());
     match format {
         Some(FORMAT) => {}
         Some(found) if found > FORMAT => return Ok(Err(Fault::Newer(found))),
         Some(found) => {
-            return Ok(Err(Fault::Damaged(format!(
-                "its format is {found}, which never was"
-            ))));
+            return Ok(Err(Fault::Damaged(format!("its format is {found}, which never was"))));
         }
         None => return Ok(Err(Fault::Damaged("it does not say its format".to_owned()))),
     }
@@ -261,10 +224,7 @@ fn read_rows(database: &Database) -> Result<Result<Vec<Row>, Fault>, redb::Error
         match postcard::from_bytes::<Row>(value.value()) {
             Ok(row) if row.key().to_bytes() == key.value() => rows.push(row),
             _ => {
-                return Ok(Err(Fault::Damaged(format!(
-                    "row {:02x?} can't be read",
-                    key.value()
-                ))));
+                return Ok(Err(Fault::Damaged(format!("row {:02x?} can't be read", key.value()))));
             }
         }
     }

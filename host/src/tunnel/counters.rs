@@ -116,9 +116,7 @@ impl TunnelCounters {
 
     /// Every reason with its count, zeros included.
     pub fn all_drops(&self) -> impl Iterator<Item = (TunnelDrop, u64)> + '_ {
-        TunnelDrop::ALL
-            .iter()
-            .map(|reason| (*reason, self.drops(*reason)))
+        TunnelDrop::ALL.iter().map(|reason| (*reason, self.drops(*reason)))
     }
 
     /// The sum over all reasons.

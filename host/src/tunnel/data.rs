@@ -8,8 +8,8 @@ use sanstun::{Committed, Datagram, Error, Interface, Received, ReceivedMessage};
 
 use super::peer::{Peer, Reach};
 use super::{
-    DATA_OVERHEAD, HEADER_LEN, Local, MAX_TRANSMITS, Opened, PeerHandle, QUEUES_BYTES, Sealed,
-    SendError, Transmit, TunnelDrop, Tunnels, sealed_len,
+    DATA_OVERHEAD, HEADER_LEN, Local, MAX_TRANSMITS, Opened, PeerHandle, QUEUES_BYTES, Sealed, SendError, Transmit,
+    TunnelDrop, Tunnels, sealed_len,
 };
 
 /// What became of the attempt to send a peer's oldest queued payload.
@@ -52,15 +52,11 @@ impl Tunnels {
             return Err(TunnelDrop::Short);
         }
         // A data message is only parsed here, so it does not matter which interface does it.
-        let Ok(Received::Message(ReceivedMessage::TransportData(message))) =
-            self.own.receive(from, datagram, now)
+        let Ok(Received::Message(ReceivedMessage::TransportData(message))) = self.own.receive(from, datagram, now)
         else {
             return Err(TunnelDrop::Malformed);
         };
-        let slot = *self
-            .ids
-            .get(&message.tunnel_id())
-            .ok_or(TunnelDrop::NoSession)?;
+        let slot = *self.ids.get(&message.tunnel_id()).ok_or(TunnelDrop::NoSession)?;
         let peer = self.peers.at(slot).ok_or(TunnelDrop::NoSession)?;
         let state = self.peers.get_mut(peer).ok_or(TunnelDrop::NoSession)?;
         let tunnel = state.tunnel.as_mut().ok_or(TunnelDrop::NoSession)?;
@@ -69,9 +65,7 @@ impl Tunnels {
             return Err(TunnelDrop::BufferTooSmall);
         }
         let decrypted = pending.decrypt(datagram, out);
-        let committed = tunnel
-            .commit_decapsulate(decrypted, now)
-            .map_err(data_drop)?;
+        let committed = tunnel.commit_decapsulate(decrypted, now).map_err(data_drop)?;
         self.deadlines.touch(slot);
         let via = state.via;
         let opened = match committed {
@@ -150,12 +144,7 @@ impl Tunnels {
     }
 
     #[cold]
-    pub(super) fn enqueue(
-        &mut self,
-        peer: PeerHandle,
-        payload: &[u8],
-        now: Instant,
-    ) -> Result<Sealed, SendError> {
+    pub(super) fn enqueue(&mut self, peer: PeerHandle, payload: &[u8], now: Instant) -> Result<Sealed, SendError> {
         let Some(state) = self.peers.get_mut(peer) else {
             return Err(self.refuse(TunnelDrop::UnknownPeer, SendError::UnknownPeer));
         };

@@ -34,10 +34,7 @@ impl Deadlines {
     }
 
     /// The earliest deadline. `deadline_of` says that of a slot whose deadline may have changed.
-    pub(super) fn next(
-        &mut self,
-        mut deadline_of: impl FnMut(u32) -> Option<Instant>,
-    ) -> Option<Instant> {
+    pub(super) fn next(&mut self, mut deadline_of: impl FnMut(u32) -> Option<Instant>) -> Option<Instant> {
         while let Some(slot) = self.touched.pop() {
             let state = &mut self.slots[slot as usize];
             state.touched = false;

@@ -27,11 +27,7 @@ pub(super) struct SourceGate {
 
 impl SourceGate {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            full_at: Box::new([Duration::ZERO; BUCKETS]),
-            base: now,
-            hash: RandomState::new(),
-        }
+        Self { full_at: Box::new([Duration::ZERO; BUCKETS]), base: now, hash: RandomState::new() }
     }
 
     /// Whether a handshake message from `from` may pass, and takes a token if so.
@@ -65,17 +61,10 @@ mod tests {
         let start = Instant::now();
         let mut gate = SourceGate::new(start);
         let from = "192.0.2.1:1".parse().unwrap();
-        let admitted =
-            |gate: &mut SourceGate, at| (0..10_000).filter(|_| gate.admit(from, at)).count();
+        let admitted = |gate: &mut SourceGate, at| (0..10_000).filter(|_| gate.admit(from, at)).count();
         assert_eq!(admitted(&mut gate, start), SOURCE_BURST as usize);
-        assert_eq!(
-            admitted(&mut gate, start + Duration::from_secs(1)),
-            SOURCE_RATE as usize
-        );
-        assert_eq!(
-            admitted(&mut gate, start + Duration::from_secs(60)),
-            SOURCE_BURST as usize
-        );
+        assert_eq!(admitted(&mut gate, start + Duration::from_secs(1)), SOURCE_RATE as usize);
+        assert_eq!(admitted(&mut gate, start + Duration::from_secs(60)), SOURCE_BURST as usize);
     }
 
     #[test]
@@ -86,9 +75,7 @@ mod tests {
         while gate.admit(noisy, start) {}
         // Other ports are the same source; of 100 other sources at most a few share its bucket.
         assert!(!gate.admit("192.0.2.1:2".parse().unwrap(), start));
-        let quiet = (0..100u8)
-            .filter(|n| gate.admit(SocketAddr::from(([198, 51, 100, *n], 1)), start))
-            .count();
+        let quiet = (0..100u8).filter(|n| gate.admit(SocketAddr::from(([198, 51, 100, *n], 1)), start)).count();
         assert!(quiet >= 95, "{quiet}");
     }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use sanstun::{
-    CookieReply, Error, Event, HandshakeInitiation, HandshakeResponse, Received, ReceivedMessage,
-    TunnelConfig, TunnelId,
+    CookieReply, Error, Event, HandshakeInitiation, HandshakeResponse, Received, ReceivedMessage, TunnelConfig,
+    TunnelId,
 };
 
 use super::peer::{Local, PeerHandle, Reach};
@@ -58,12 +58,8 @@ impl Tunnels {
                     None => Err(TunnelDrop::UnknownKey),
                 }
             }
-            Received::Message(ReceivedMessage::HandshakeResponse(response)) => {
-                self.complete(response, from, now)
-            }
-            Received::Message(ReceivedMessage::CookieReply(cookie)) => {
-                self.take_cookie(cookie, now)
-            }
+            Received::Message(ReceivedMessage::HandshakeResponse(response)) => self.complete(response, from, now),
+            Received::Message(ReceivedMessage::CookieReply(cookie)) => self.take_cookie(cookie, now),
             Received::Message(ReceivedMessage::TransportData(_)) => Err(TunnelDrop::Malformed),
         }
     }
@@ -95,12 +91,7 @@ impl Tunnels {
     }
 
     /// Takes a new configured endpoint of a peer. A handshake that is under way goes to the new one at once.
-    pub(super) fn move_configured(
-        &mut self,
-        peer: PeerHandle,
-        endpoint: Option<SocketAddr>,
-        now: Instant,
-    ) {
+    pub(super) fn move_configured(&mut self, peer: PeerHandle, endpoint: Option<SocketAddr>, now: Instant) {
         if let Some(state) = self.peers.get_mut(peer)
             && state.configure(endpoint)
             && state.attempt.is_some()
@@ -122,11 +113,7 @@ impl Tunnels {
         let (Some(tunnel), Some(to)) = (&mut state.tunnel, state.endpoint) else {
             return;
         };
-        let initiation = if anew {
-            tunnel.restart_handshake(now)
-        } else {
-            tunnel.initiate_handshake(now)
-        };
+        let initiation = if anew { tunnel.restart_handshake(now) } else { tunnel.initiate_handshake(now) };
         if let Some(initiation) = initiation {
             state.attempted(now);
             self.counters.initiations_sent += 1;
@@ -172,14 +159,8 @@ impl Tunnels {
         if !self.ensure_tunnel(peer, now) {
             return Err(TunnelDrop::UnknownKey);
         }
-        let tunnel = self
-            .peers
-            .get_mut(peer)
-            .and_then(|state| state.tunnel.as_mut())
-            .ok_or(TunnelDrop::UnknownKey)?;
-        let response = tunnel
-            .handle_handshake_initiation(initiation, now)
-            .map_err(handshake_drop)?;
+        let tunnel = self.peers.get_mut(peer).and_then(|state| state.tunnel.as_mut()).ok_or(TunnelDrop::UnknownKey)?;
+        let response = tunnel.handle_handshake_initiation(initiation, now).map_err(handshake_drop)?;
         self.deadlines.touch(peer.slot);
         self.counters.initiations_answered += 1;
         if let Some(state) = self.peers.get_mut(peer) {
@@ -190,18 +171,11 @@ impl Tunnels {
         Ok(Opened::Handshake { peer })
     }
 
-    fn complete(
-        &mut self,
-        response: HandshakeResponse,
-        from: SocketAddr,
-        now: Instant,
-    ) -> Result<Opened, TunnelDrop> {
+    fn complete(&mut self, response: HandshakeResponse, from: SocketAddr, now: Instant) -> Result<Opened, TunnelDrop> {
         let peer = self.peer_of(response.tunnel_id())?;
         let state = self.peers.get_mut(peer).ok_or(TunnelDrop::Unasked)?;
         let tunnel = state.tunnel.as_mut().ok_or(TunnelDrop::Unasked)?;
-        let keepalive = tunnel
-            .handle_handshake_response(response, now)
-            .map_err(handshake_drop)?;
+        let keepalive = tunnel.handle_handshake_response(response, now).map_err(handshake_drop)?;
         state.attempt = None;
         state.hold = None;
         self.counters.handshakes_completed += 1;
@@ -215,20 +189,12 @@ impl Tunnels {
         let peer = self.peer_of(cookie.tunnel_id())?;
         let state = self.peers.get_mut(peer).ok_or(TunnelDrop::Unasked)?;
         let tunnel = state.tunnel.as_mut().ok_or(TunnelDrop::Unasked)?;
-        tunnel
-            .handle_cookie_reply(cookie, now)
-            .map_err(handshake_drop)?;
+        tunnel.handle_cookie_reply(cookie, now).map_err(handshake_drop)?;
         self.deadlines.touch(peer.slot);
         Ok(Opened::Handshake { peer })
     }
 
-    fn keep(
-        &mut self,
-        key: NodeKey,
-        from: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) -> Result<Opened, TunnelDrop> {
+    fn keep(&mut self, key: NodeKey, from: SocketAddr, datagram: &[u8], now: Instant) -> Result<Opened, TunnelDrop> {
         self.drop_stale_kept(now);
         let datagram = datagram.try_into().map_err(|_| TunnelDrop::Malformed)?;
         if self.kept.keep(key, from, datagram, now) == Cost::Displaced {
@@ -283,10 +249,7 @@ impl Tunnels {
         if let Some(tunnel) = state.tunnel.take() {
             self.ids.remove(&tunnel.id());
         }
-        let unanswered = state
-            .attempt
-            .take()
-            .is_some_and(|attempt| !attempt.reported);
+        let unanswered = state.attempt.take().is_some_and(|attempt| !attempt.reported);
         state.hold = None;
         state.silent |= unanswered;
         let before = state.queue.bytes();
@@ -310,9 +273,7 @@ fn handshake_drop(error: Error) -> TunnelDrop {
         Error::RateLimited => TunnelDrop::RateLimited,
         Error::ReplayedHandshakeInitiation => TunnelDrop::ReplayedInitiation,
         Error::InvalidPacket => TunnelDrop::Malformed,
-        Error::UnexpectedPacket | Error::WrongIndex | Error::ConnectionExpired => {
-            TunnelDrop::Unasked
-        }
+        Error::UnexpectedPacket | Error::WrongIndex | Error::ConnectionExpired => TunnelDrop::Unasked,
         _ => TunnelDrop::BadHandshake,
     }
 }

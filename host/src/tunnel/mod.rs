@@ -95,15 +95,9 @@ impl Tunnels {
     /// Tunnels of `identity`. `seed` is fresh randomness from the system, never used twice. `unix` is the time since
     /// 1970 at `now`, from a [`HandshakeClock`](crate::identity::HandshakeClock): it must be later than any time used
     /// with this key before.
-    pub fn new(
-        identity: &Identity,
-        seed: Zeroizing<[u8; 32]>,
-        now: Instant,
-        unix: Duration,
-    ) -> Self {
+    pub fn new(identity: &Identity, seed: Zeroizing<[u8; 32]>, now: Instant, unix: Duration) -> Self {
         Self {
-            own: Interface::new(seed, now, unix)
-                .with_static_private(identity.private().to_static_secret()),
+            own: Interface::new(seed, now, unix).with_static_private(identity.private().to_static_secret()),
             join: None,
             unix,
             started: now,
@@ -132,11 +126,8 @@ impl Tunnels {
 
     /// Forgets the join key, and removes the peers of it.
     pub fn clear_join(&mut self) {
-        let joined: Vec<PeerHandle> = self
-            .peers
-            .handles()
-            .filter(|peer| self.via(*peer) == Some(Local::Join))
-            .collect();
+        let joined: Vec<PeerHandle> =
+            self.peers.handles().filter(|peer| self.via(*peer) == Some(Local::Join)).collect();
         for peer in joined {
             self.remove_peer(peer);
         }
@@ -171,9 +162,7 @@ impl Tunnels {
         }
         // The tunnel itself is made on first use. This one proves the key and has the library watch for replays of
         // its initiations from now on.
-        interface
-            .new_tunnel(key.0.into(), TunnelConfig::default(), now)
-            .map_err(|_| AddPeerError::WeakKey(key))?;
+        interface.new_tunnel(key.0.into(), TunnelConfig::default(), now).map_err(|_| AddPeerError::WeakKey(key))?;
         let peer = self.peers.insert(key, via, endpoint);
         if via == Local::Own {
             self.answer_kept(&key, now);
@@ -221,10 +210,7 @@ impl Tunnels {
             return Err(self.refuse(TunnelDrop::TooLong, SendError::TooLong { len }));
         }
         if out.len() < needed {
-            return Err(self.refuse(
-                TunnelDrop::BufferTooSmall,
-                SendError::BufferTooSmall { needed },
-            ));
+            return Err(self.refuse(TunnelDrop::BufferTooSmall, SendError::BufferTooSmall { needed }));
         }
         let Some(state) = self.peers.get_mut(peer) else {
             return Err(self.refuse(TunnelDrop::UnknownPeer, SendError::UnknownPeer));
@@ -244,13 +230,7 @@ impl Tunnels {
 
     /// Opens a datagram received from `from`. A payload is written to the start of `out`, which may be 16 bytes
     /// shorter than the datagram: the library copies the sealed part there and decrypts it in place.
-    pub fn open(
-        &mut self,
-        from: SocketAddr,
-        datagram: &[u8],
-        out: &mut [u8],
-        now: Instant,
-    ) -> Opened {
+    pub fn open(&mut self, from: SocketAddr, datagram: &[u8], out: &mut [u8], now: Instant) -> Opened {
         let now = self.advance(now);
         let opened = match datagram.first() {
             Some(4) => self.open_data(from, datagram, out, now),
@@ -285,8 +265,7 @@ impl Tunnels {
     /// sealed or opened.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         let peers = &self.peers;
-        self.deadlines
-            .next(|slot| peers.get(peers.at(slot)?)?.deadline())
+        self.deadlines.next(|slot| peers.get(peers.at(slot)?)?.deadline())
     }
 
     /// Does what is due at `now`: repeats and renews handshakes, sends keepalives, reports peers as unreachable,

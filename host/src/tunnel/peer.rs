@@ -114,22 +114,14 @@ impl Peer {
 
     /// Notes that one of our handshakes is under way.
     pub(super) fn attempted(&mut self, now: Instant) {
-        self.attempt.get_or_insert(Attempt {
-            since: now,
-            reported: false,
-        });
+        self.attempt.get_or_insert(Attempt { since: now, reported: false });
     }
 
     /// Whether a handshake that the library begins by itself at `now` has no other reason than that the last session
     /// is over. It would go on so for ever between two nodes that have nothing to say.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let session = self
-            .tunnel
-            .as_ref()
-            .and_then(|tunnel| tunnel.time_since_last_handshake(now));
-        let being_joined = self
-            .answered
-            .is_some_and(|at| now.duration_since(at) < UNREACHABLE_AFTER);
+        let session = self.tunnel.as_ref().and_then(|tunnel| tunnel.time_since_last_handshake(now));
+        let being_joined = self.answered.is_some_and(|at| now.duration_since(at) < UNREACHABLE_AFTER);
         session.is_none() && self.attempt.is_none() && self.queue.is_empty() && !being_joined
     }
 
@@ -152,10 +144,7 @@ impl Peer {
 
     /// When [`Tunnels::handle_timeout`](super::Tunnels::handle_timeout) has something to do for this peer.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let tunnel = self
-            .tunnel
-            .as_ref()
-            .and_then(|tunnel| tunnel.poll_timeout());
+        let tunnel = self.tunnel.as_ref().and_then(|tunnel| tunnel.poll_timeout());
         [tunnel, self.unreachable_at()].into_iter().flatten().min()
     }
 
@@ -185,22 +174,14 @@ impl PeerTable {
     }
 
     /// Adds a peer that is not in the table.
-    pub(super) fn insert(
-        &mut self,
-        key: NodeKey,
-        via: Local,
-        endpoint: Option<SocketAddr>,
-    ) -> PeerHandle {
+    pub(super) fn insert(&mut self, key: NodeKey, via: Local, endpoint: Option<SocketAddr>) -> PeerHandle {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
         });
         let place = &mut self.slots[slot as usize];
         place.peer = Some(Peer::new(key, via, endpoint));
-        let handle = PeerHandle {
-            slot,
-            generation: place.generation,
-        };
+        let handle = PeerHandle { slot, generation: place.generation };
         self.by_key.insert((key, via), handle);
         handle
     }
@@ -224,28 +205,19 @@ impl PeerTable {
     #[inline]
     pub(super) fn get(&self, handle: PeerHandle) -> Option<&Peer> {
         let place = self.slots.get(handle.slot as usize)?;
-        place
-            .peer
-            .as_ref()
-            .filter(|_| place.generation == handle.generation)
+        place.peer.as_ref().filter(|_| place.generation == handle.generation)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, handle: PeerHandle) -> Option<&mut Peer> {
         let place = self.slots.get_mut(handle.slot as usize)?;
-        place
-            .peer
-            .as_mut()
-            .filter(|_| place.generation == handle.generation)
+        place.peer.as_mut().filter(|_| place.generation == handle.generation)
     }
 
     /// The peer that is in `slot` now.
     pub(super) fn at(&self, slot: u32) -> Option<PeerHandle> {
         let place = self.slots.get(slot as usize)?;
-        place.peer.as_ref().map(|_| PeerHandle {
-            slot,
-            generation: place.generation,
-        })
+        place.peer.as_ref().map(|_| PeerHandle { slot, generation: place.generation })
     }
 
     pub(super) fn handles(&self) -> impl Iterator<Item = PeerHandle> + '_ {

@@ -59,11 +59,7 @@ impl PayloadQueue {
     /// Drops what has waited too long. Returns how many those were.
     pub(super) fn drop_stale(&mut self, now: Instant) -> usize {
         let before = self.payloads.len();
-        while self
-            .payloads
-            .front()
-            .is_some_and(|(since, _)| now.duration_since(*since) > QUEUE_AGE)
-        {
+        while self.payloads.front().is_some_and(|(since, _)| now.duration_since(*since) > QUEUE_AGE) {
             self.pop();
         }
         before - self.payloads.len()
@@ -96,10 +92,7 @@ mod tests {
         assert_eq!(queue.push(&[200; 10], now), 1);
         assert_eq!(queue.front(), Some(&[1; 10][..]));
         assert_eq!(queue.bytes(), QUEUE_PAYLOADS * 10);
-        assert_eq!(
-            queue.push(&vec![201; QUEUE_BYTES - 10], now),
-            QUEUE_PAYLOADS - 1
-        );
+        assert_eq!(queue.push(&vec![201; QUEUE_BYTES - 10], now), QUEUE_PAYLOADS - 1);
         assert_eq!(queue.bytes(), QUEUE_BYTES);
         assert_eq!(queue.front(), Some(&[200; 10][..]));
         assert_eq!(queue.clear(), 2);
@@ -113,10 +106,7 @@ mod tests {
         queue.push(b"old", start);
         queue.push(b"fresh", start + Duration::from_secs(5));
         assert_eq!(queue.drop_stale(start + QUEUE_AGE), 0);
-        assert_eq!(
-            queue.drop_stale(start + QUEUE_AGE + Duration::from_secs(1)),
-            1
-        );
+        assert_eq!(queue.drop_stale(start + QUEUE_AGE + Duration::from_secs(1)), 1);
         assert_eq!(queue.front(), Some(&b"fresh"[..]));
     }
 }

@@ -58,21 +58,14 @@ impl KeptInitiations {
             self.kept.remove(0);
             cost = Cost::Displaced;
         }
-        self.kept.push(Kept {
-            key,
-            from,
-            datagram,
-            since: now,
-            told,
-        });
+        self.kept.push(Kept { key, from, datagram, since: now, told });
         cost
     }
 
     /// Forgets what is too old. Returns how many those were.
     pub(super) fn drop_stale(&mut self, now: Instant) -> usize {
         let before = self.kept.len();
-        self.kept
-            .retain(|kept| now.duration_since(kept.since) < KEPT_FOR);
+        self.kept.retain(|kept| now.duration_since(kept.since) < KEPT_FOR);
         before - self.kept.len()
     }
 
@@ -109,10 +102,7 @@ mod tests {
         for n in 0..KEPT_INITIATIONS as u8 {
             assert_eq!(kept.keep(key(n), from(), [n; 148], now), Cost::Nothing);
         }
-        assert_eq!(
-            kept.keep(key(100), from(), [100; 148], now),
-            Cost::Displaced
-        );
+        assert_eq!(kept.keep(key(100), from(), [100; 148], now), Cost::Displaced);
         assert!(kept.take(&key(0)).is_none());
         assert!(kept.take(&key(1)).is_some());
         assert!(kept.take(&key(100)).is_some());
@@ -148,10 +138,7 @@ mod tests {
         let now = Instant::now();
         let mut kept = KeptInitiations::default();
         kept.keep(key(1), from(), [1; 148], now);
-        assert_eq!(
-            kept.drop_stale(now + KEPT_FOR - Duration::from_millis(1)),
-            0
-        );
+        assert_eq!(kept.drop_stale(now + KEPT_FOR - Duration::from_millis(1)), 0);
         assert_eq!(kept.drop_stale(now + KEPT_FOR), 1);
         assert!(kept.take(&key(1)).is_none());
     }

@@ -13,19 +13,14 @@ fn an_attachment_is_adopted_whole_after_a_crash() {
         let crashed = open_host();
         let tun = open_tun(&crashed).await;
         let container = Container::start();
-        let id = veth::attach(&crashed, container.netns(), &spec(1))
-            .await
-            .unwrap();
+        let id = veth::attach(&crashed, container.netns(), &spec(1)).await.unwrap();
         drop((tun, crashed));
 
         let (id, spec) = through_json(id, &spec(1));
         let host = open_host();
         let mut tun = open_tun(&host).await;
         let before = (snapshot(None), snapshot(Some(&container)));
-        assert_eq!(
-            veth::adopt(&host, id, &spec).await.unwrap(),
-            Adoption::Whole
-        );
+        assert_eq!(veth::adopt(&host, id, &spec).await.unwrap(), Adoption::Whole);
         assert_eq!((snapshot(None), snapshot(Some(&container))), before);
         echo(&mut tun, &spec);
     });
@@ -37,9 +32,7 @@ fn what_an_adopted_attachment_lacks_is_repaired() {
         let host = open_host();
         let mut tun = open_tun(&host).await;
         let container = Container::start();
-        let id = veth::attach(&host, container.netns(), &spec(1))
-            .await
-            .unwrap();
+        let id = veth::attach(&host, container.netns(), &spec(1)).await.unwrap();
         let whole = (snapshot(None), snapshot(Some(&container)));
         let damages = [
             ("route del 10.18.30.65", false),
@@ -57,11 +50,7 @@ fn what_an_adopted_attachment_lacks_is_repaired() {
         ];
         for (damage, inside) in damages {
             ip_do(damage, inside.then_some(&container));
-            assert_ne!(
-                (snapshot(None), snapshot(Some(&container))),
-                whole,
-                "{damage}"
-            );
+            assert_ne!((snapshot(None), snapshot(Some(&container))), whole, "{damage}");
             veth::adopt(&host, id, &spec(1)).await.unwrap();
             until(|| (snapshot(None), snapshot(Some(&container))) == whole).await;
             echo(&mut tun, &spec(1));
@@ -89,10 +78,7 @@ fn interfaces_that_only_look_alike_are_not_adopted() {
         ip_do("link del acv1", None);
         let error = veth::adopt(&host, id, &spec(1)).await.unwrap_err();
         assert!(matches!(error, AdoptError::InterfaceGone(_)), "{error}");
-        assert_eq!(
-            veth::adopt(&host, other, &spec(2)).await.unwrap(),
-            Adoption::Whole
-        );
+        assert_eq!(veth::adopt(&host, other, &spec(2)).await.unwrap(), Adoption::Whole);
     });
 }
 

@@ -71,11 +71,7 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 pub fn endpoints(packet: &[u8]) -> (IpAddr, IpAddr) {
     let v4 = |at: usize| <[u8; 4]>::try_from(&packet[at..at + 4]).unwrap().into();
     let v6 = |at: usize| <[u8; 16]>::try_from(&packet[at..at + 16]).unwrap().into();
-    if packet[0] >> 4 == 4 {
-        (v4(12), v4(16))
-    } else {
-        (v6(8), v6(24))
-    }
+    if packet[0] >> 4 == 4 { (v4(12), v4(16)) } else { (v6(8), v6(24)) }
 }
 
 pub fn next_packet(tun: &mut Tun) -> Vec<u8> {

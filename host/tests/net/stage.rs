@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use acorn::net::tun::{Tun, TunAddressing};
 use acorn::net::veth::{self, AttachSpec};
 use acorn::net::{
-    AttachmentPrefix, Host, IfName, InterfaceMtu, Ipv6Forwarding, Netns, NetnsRef, ServiceNets,
-    SysctlJournal, tun,
+    AttachmentPrefix, Host, IfName, InterfaceMtu, Ipv6Forwarding, Netns, NetnsRef, ServiceNets, SysctlJournal, tun,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
@@ -23,17 +22,11 @@ pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Runs a test on a thread in a network namespace of its own.
 pub fn on_a_private_host(test: impl AsyncFnOnce() + Send + 'static) {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "these tests need root: run them with sudo"
-    );
+    assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
     let host = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of one's own");
         ip_do("link set lo up", None);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test());
     });
     if let Err(panic) = host.join() {
@@ -48,11 +41,7 @@ pub struct Container(Child);
 impl Container {
     pub fn start() -> Self {
         let mut command = Command::new("sleep");
-        command
-            .arg("infinity")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: between fork and exec only two system calls are made.
         unsafe {
             command.pre_exec(|| {
@@ -107,9 +96,7 @@ impl NamedNetns {
 
 impl Drop for NamedNetns {
     fn drop(&mut self) {
-        let _ = Command::new("ip")
-            .args(["netns", "delete", &self.0])
-            .status();
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
     }
 }
 
@@ -123,9 +110,7 @@ pub fn open_host() -> Host {
 
 pub async fn open_tun(host: &Host) -> Tun {
     let tun = Tun::open(host, &ifname("acorn0"), mtu()).await.unwrap();
-    tun::configure(host, tun.name(), &addressing())
-        .await
-        .unwrap();
+    tun::configure(host, tun.name(), &addressing()).await.unwrap();
     tun
 }
 
@@ -162,10 +147,7 @@ pub fn spec(n: u8) -> AttachSpec {
 }
 
 pub fn service_nets() -> ServiceNets {
-    ServiceNets {
-        v4: "10.30.0.0/16".parse().unwrap(),
-        v6: "fdff::/16".parse().unwrap(),
-    }
+    ServiceNets { v4: "10.30.0.0/16".parse().unwrap(), v6: "fdff::/16".parse().unwrap() }
 }
 
 pub fn prefix() -> AttachmentPrefix {

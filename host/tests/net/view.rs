@@ -24,16 +24,11 @@ fn run_ip(arguments: &str, inside: Option<&Container>) -> String {
         None => Command::new("ip"),
         Some(container) => {
             let mut enter = Command::new("nsenter");
-            enter
-                .arg(format!("--net=/proc/{}/ns/net", container.pid()))
-                .arg("ip");
+            enter.arg(format!("--net=/proc/{}/ns/net", container.pid())).arg("ip");
             enter
         }
     };
-    let output = command
-        .args(arguments.split(' '))
-        .output()
-        .expect("ip and nsenter run");
+    let output = command.args(arguments.split(' ')).output().expect("ip and nsenter run");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {complaint}");
     String::from_utf8(output.stdout).unwrap()
@@ -45,9 +40,7 @@ pub fn links(inside: Option<&Container>) -> Vec<String> {
 
 pub fn addresses(interface: &str, inside: Option<&Container>) -> Vec<String> {
     let link = &ip_in(&format!("addr show {interface}"), inside)[0];
-    names(&link["addr_info"], |address| {
-        format!("{}/{}", text(&address["local"]), address["prefixlen"])
-    })
+    names(&link["addr_info"], |address| format!("{}/{}", text(&address["local"]), address["prefixlen"]))
 }
 
 /// The main table, sorted, in the words of `ip route`.
@@ -72,12 +65,7 @@ pub fn routes(family: &str, inside: Option<&Container>) -> Vec<String> {
 pub fn neighbours(interface: &str, inside: Option<&Container>) -> Vec<String> {
     let listed = ip_in(&format!("neigh show dev {interface} nud all"), inside);
     let mut neighbours = names(&listed, |entry| {
-        format!(
-            "{} {} {}",
-            text(&entry["dst"]),
-            text(&entry["lladdr"]),
-            text(&entry["state"][0])
-        )
+        format!("{} {} {}", text(&entry["dst"]), text(&entry["lladdr"]), text(&entry["state"][0]))
     });
     neighbours.retain(|entry| !entry.contains("NOARP"));
     neighbours.sort();
@@ -90,12 +78,7 @@ pub fn mac_of(interface: &str, inside: Option<&Container>) -> String {
 
 /// Everything there is, as text that two moments can be compared by.
 pub fn snapshot(inside: Option<&Container>) -> String {
-    let views = [
-        "addr",
-        "route show table all",
-        "-6 route show table all",
-        "neigh show nud permanent",
-    ];
+    let views = ["addr", "route show table all", "-6 route show table all", "neigh show nud permanent"];
     views
         .map(|view| {
             let mut lines: Vec<_> = names(&ip_in(view, inside), Value::to_string);
@@ -114,10 +97,7 @@ fn text(value: &Value) -> String {
 }
 
 pub fn get_sysctl(key: &str) -> String {
-    std::fs::read_to_string(format!("/proc/sys/{key}"))
-        .unwrap()
-        .trim()
-        .to_owned()
+    std::fs::read_to_string(format!("/proc/sys/{key}")).unwrap().trim().to_owned()
 }
 
 pub fn set_sysctl(key: &str, value: &str) {

@@ -1,4 +1,14 @@
 //! What is proven, by theme.
 
+mod churn;
 mod cold_flow;
+mod determinism;
+mod forgotten_peers;
+mod interests;
+mod introductions;
+mod leases;
+mod long_idle;
+mod partition;
+mod quarantine;
 mod restarts;
+mod strangers;

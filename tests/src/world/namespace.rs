@@ -91,7 +91,10 @@ impl Namespace {
         }
         let said = String::from_utf8_lossy(&output.stdout);
         Err(WorldError::Unexpected {
-            what: format!("`{}` should be refused with exit status 1 or 2", shown(&line)),
+            what: format!(
+                "`{}` should be refused with exit status 1 or 2",
+                shown(&line)
+            ),
             seen: format!("{}: {error}{said}", output.status),
         })
     }

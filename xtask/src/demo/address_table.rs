@@ -20,9 +20,7 @@ const INSTANCES: [(Ipv4Addr, Ipv4Addr); 2] = [
 /// # Errors
 /// Names the address that differs.
 pub fn check_service(service: &Service) -> Result<()> {
-    let address = service
-        .round_robin()
-        .context("service S has no round-robin address")?;
+    let address = service.round_robin().context("service S has no round-robin address")?;
     same("the service IP of S", address.ipv4, S)?;
     same("the IPv6 service IP of S", address.ipv6, S_V6)
 }
@@ -34,19 +32,9 @@ pub fn check_service(service: &Service) -> Result<()> {
 pub fn check_instances(service: &Service) -> Result<()> {
     for (number, (instance_ip, namespace_ip)) in (1..).zip(INSTANCES) {
         let instance = instance(service, number)?;
-        same(
-            &format!("the instance IP of S{number}"),
-            instance.instance_ip,
-            instance_ip,
-        )?;
-        let seen = instance
-            .namespace_ip
-            .with_context(|| format!("S{number} runs nowhere"))?;
-        same(
-            &format!("the namespace IP of S{number}"),
-            seen,
-            namespace_ip,
-        )?;
+        same(&format!("the instance IP of S{number}"), instance.instance_ip, instance_ip)?;
+        let seen = instance.namespace_ip.with_context(|| format!("S{number} runs nowhere"))?;
+        same(&format!("the namespace IP of S{number}"), seen, namespace_ip)?;
         let node = instance.node_name.as_deref().unwrap_or("none");
         ensure!(node == "w1", "S{number} should run on w1, but is on {node}");
         // fdff::/20 is the two blocks of instance IPs.
@@ -77,35 +65,20 @@ pub fn lines(service: &Service) -> Vec<String> {
     let line = |what: &str, ipv4: IpAddr, ipv6: IpAddr| format!("{what:<28}{ipv4:<16}{ipv6}");
     let mut lines = vec![format!("{:<28}{}", "worker W", example::SUBNET)];
     if let Some(address) = service.round_robin() {
-        lines.push(line(
-            "service S, round robin",
-            address.ipv4.into(),
-            address.ipv6.into(),
-        ));
+        lines.push(line("service S, round robin", address.ipv4.into(), address.ipv6.into()));
     }
     for instance in &service.instances {
         let name = format!("S{}", instance.number);
-        lines.push(line(
-            &format!("{name}: instance IP"),
-            instance.instance_ip.into(),
-            instance.instance_ip_v6.into(),
-        ));
+        lines.push(line(&format!("{name}: instance IP"), instance.instance_ip.into(), instance.instance_ip_v6.into()));
         if let (Some(ipv4), Some(ipv6)) = (instance.namespace_ip, instance.namespace_ip_v6) {
-            lines.push(line(
-                &format!("{name}: namespace IP"),
-                ipv4.into(),
-                ipv6.into(),
-            ));
+            lines.push(line(&format!("{name}: namespace IP"), ipv4.into(), ipv6.into()));
         }
     }
     lines
 }
 
 fn same<T: PartialEq + std::fmt::Display>(what: &str, seen: T, expected: T) -> Result<()> {
-    ensure!(
-        seen == expected,
-        "{what} should be {expected}, but is {seen}"
-    );
+    ensure!(seen == expected, "{what} should be {expected}, but is {seen}");
     Ok(())
 }
 
@@ -137,14 +110,7 @@ mod tests {
         check_service(&service).unwrap();
         check_instances(&service).unwrap();
         let table = lines(&service).join("\n");
-        for text in [
-            "10.18.30.64/26",
-            "10.30.0.1 ",
-            "fdff:2000::1",
-            "10.30.0.2 ",
-            "10.18.30.65 ",
-            "10.18.30.66 ",
-        ] {
+        for text in ["10.18.30.64/26", "10.30.0.1 ", "fdff:2000::1", "10.30.0.2 ", "10.18.30.65 ", "10.18.30.66 "] {
             assert!(table.contains(text), "{text} is missing in\n{table}");
         }
     }
@@ -154,16 +120,8 @@ mod tests {
         let mut service = example();
         service.instances[1].namespace_ip = Some(Ipv4Addr::new(10, 18, 30, 67));
         let error = check_instances(&service).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the namespace IP of S2 should be 10.18.30.66, but is 10.18.30.67"
-        );
+        assert_eq!(error, "the namespace IP of S2 should be 10.18.30.66, but is 10.18.30.67");
         service.instances.pop();
-        assert!(
-            check_instances(&service)
-                .unwrap_err()
-                .to_string()
-                .contains("no instance 2")
-        );
+        assert!(check_instances(&service).unwrap_err().to_string().contains("no instance 2"));
     }
 }

@@ -24,23 +24,13 @@ impl HostNetwork {
             &["rule"],
             &["netns", "list"],
         ] {
-            let output = Command::new("ip")
-                .args(arguments)
-                .output()
-                .context("`ip` can't be started")?;
-            lines.extend(
-                String::from_utf8_lossy(&output.stdout)
-                    .lines()
-                    .map(without_countdown),
-            );
+            let output = Command::new("ip").args(arguments).output().context("`ip` can't be started")?;
+            lines.extend(String::from_utf8_lossy(&output.stdout).lines().map(without_countdown));
         }
         for family in ["ipv4", "ipv6"] {
             let path = format!("/proc/sys/net/{family}/conf/all/forwarding");
             // A host without IPv6 has no such file, before and after.
-            lines.push(format!(
-                "{path} {}",
-                std::fs::read_to_string(&path).unwrap_or_default().trim()
-            ));
+            lines.push(format!("{path} {}", std::fs::read_to_string(&path).unwrap_or_default().trim()));
         }
         lines.sort();
         Ok(HostNetwork { lines })
@@ -52,11 +42,7 @@ impl HostNetwork {
     /// One line per difference.
     pub fn compare(&self, later: &HostNetwork) -> Result<()> {
         let only_in = |ours: &HostNetwork, theirs: &HostNetwork, sign: char| -> Vec<String> {
-            ours.lines
-                .iter()
-                .filter(|line| !theirs.lines.contains(line))
-                .map(|line| format!("{sign} {line}"))
-                .collect()
+            ours.lines.iter().filter(|line| !theirs.lines.contains(line)).map(|line| format!("{sign} {line}")).collect()
         };
         let difference = [only_in(self, later, '-'), only_in(later, self, '+')].concat();
         if difference.is_empty() {
@@ -95,21 +81,9 @@ mod tests {
             without_countdown("default via fe80::1 expires 1796sec pref medium"),
             "default via fe80::1 pref medium"
         );
-        let host = |lines: &[&str]| HostNetwork {
-            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
-        };
-        assert!(
-            host(&["lo", "eth0"])
-                .compare(&host(&["lo", "eth0"]))
-                .is_ok()
-        );
-        let error = host(&["lo", "eth0"])
-            .compare(&host(&["lo", "acorn0"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("- eth0") && error.contains("+ acorn0"),
-            "{error}"
-        );
+        let host = |lines: &[&str]| HostNetwork { lines: lines.iter().map(|line| (*line).to_owned()).collect() };
+        assert!(host(&["lo", "eth0"]).compare(&host(&["lo", "eth0"])).is_ok());
+        let error = host(&["lo", "eth0"]).compare(&host(&["lo", "acorn0"])).unwrap_err().to_string();
+        assert!(error.contains("- eth0") && error.contains("+ acorn0"), "{error}");
     }
 }

@@ -28,9 +28,7 @@ pub fn run(keep: bool) -> Result<ExitCode> {
     debian::require(&debian::DEMO)?;
     let binary = build()?;
     let program = std::env::current_exe().context("finding this program")?;
-    let program = program
-        .to_str()
-        .context("this program's path is not UTF-8")?;
+    let program = program.to_str().context("this program's path is not UTF-8")?;
     let traffic = [program, "traffic"];
 
     let started = Instant::now();
@@ -57,40 +55,19 @@ pub fn run(keep: bool) -> Result<ExitCode> {
     }
     narrator.step("The host's own network is untouched", || {
         before.compare(&HostNetwork::look()?)?;
-        Ok((
-            (),
-            vec![format!(
-                "{} interfaces, addresses, routes, rules and settings are as before",
-                before.len()
-            )],
-        ))
+        Ok(((), vec![format!("{} interfaces, addresses, routes, rules and settings are as before", before.len())]))
     });
     if let Some(text) = look_around {
         narrator.say(&text);
     }
-    narrator.say(&format!(
-        "\n({:.1} s)\n{}",
-        started.elapsed().as_secs_f64(),
-        narrator.summary()
-    ));
-    Ok(if narrator.all_held() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    narrator.say(&format!("\n({:.1} s)\n{}", started.elapsed().as_secs_f64(), narrator.summary()));
+    Ok(if narrator.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Builds the release binary and returns where it is.
 fn build() -> Result<PathBuf> {
     println!("Building acorn (release).");
-    workspace::run(workspace::cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "acorn",
-        "--locked",
-        "--quiet",
-    ]))?;
+    workspace::run(workspace::cargo().args(["build", "--release", "--package", "acorn", "--locked", "--quiet"]))?;
     Ok(workspace::target().join("release/acorn"))
 }
 
@@ -108,14 +85,8 @@ fn look_around(world: &World, stage: &story::Stage) -> String {
     let enter = world.entrance().join(" ");
     let commands = |daemon: &Acorn| {
         let name = daemon.namespace().name();
-        let commands = if name == "root" {
-            ["service ls", "node ls"]
-        } else {
-            ["status", "table"]
-        };
-        commands
-            .map(|command| format!("ip netns exec {name} {}", daemon.command_line(command)))
-            .to_vec()
+        let commands = if name == "root" { ["service ls", "node ls"] } else { ["status", "table"] };
+        commands.map(|command| format!("ip netns exec {name} {}", daemon.command_line(command))).to_vec()
     };
     let daemons: Vec<String> = stage.daemons().flat_map(commands).collect();
     format!(

@@ -17,12 +17,7 @@ pub struct Narrator {
 impl Narrator {
     /// A story of `steps` steps.
     pub fn new(steps: usize) -> Narrator {
-        Narrator {
-            steps,
-            held: 0,
-            told: 0,
-            colour: stdout().is_terminal(),
-        }
+        Narrator { steps, held: 0, told: 0, colour: stdout().is_terminal() }
     }
 
     /// Says something between the steps.
@@ -63,11 +58,7 @@ impl Narrator {
 
     /// The summary line. A step that was never reached did not hold.
     pub fn summary(&self) -> String {
-        format!(
-            "demo: {} of {} steps held",
-            self.held,
-            self.steps.max(self.told)
-        )
+        format!("demo: {} of {} steps held", self.held, self.steps.max(self.told))
     }
 }
 
@@ -91,10 +82,7 @@ mod tests {
     fn a_failed_step_is_counted_as_not_held() {
         let mut narrator = Narrator::new(2);
         narrator.step("one", || Ok(((), vec![])));
-        assert_eq!(
-            narrator.step("two", || Told::<()>::Err(anyhow!("broken"))),
-            None
-        );
+        assert_eq!(narrator.step("two", || Told::<()>::Err(anyhow!("broken"))), None);
         assert!(!narrator.all_held());
         assert_eq!(narrator.summary(), "demo: 1 of 2 steps held");
     }

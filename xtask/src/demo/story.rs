@@ -36,10 +36,7 @@ impl Stage {
     /// Lets everything run on, until the world ends.
     pub fn release(self) {
         self.servers.into_iter().for_each(Daemon::release);
-        self.root
-            .into_iter()
-            .chain(self.workers)
-            .for_each(Acorn::release);
+        self.root.into_iter().chain(self.workers).for_each(Acorn::release);
     }
 }
 
@@ -53,31 +50,21 @@ pub fn tell(
     traffic: &[&str],
     keep: bool,
 ) -> Option<()> {
-    let machines = narrator.step(
-        "A private world: three machines on one wire, and three containers",
-        || {
-            let machines = Machines::new(world)?;
-            let mut lines =
-                vec!["every machine reaches the others on the wire, over IPv4 and IPv6".to_owned()];
-            for (name, ipv4, ipv6) in MACHINES {
-                lines.push(format!("{name:<8}{ipv4:<16}{ipv6}"));
-                machines.w1.run(["ping", "-n", "-c1", "-W2", ipv4])?;
-                machines.w2.run(["ping", "-n", "-c1", "-W2", ipv6])?;
-            }
-            lines.push("s1, s2 and client are containers that have no network at all yet".into());
-            Ok((machines, lines))
-        },
-    )?;
+    let machines = narrator.step("A private world: three machines on one wire, and three containers", || {
+        let machines = Machines::new(world)?;
+        let mut lines = vec!["every machine reaches the others on the wire, over IPv4 and IPv6".to_owned()];
+        for (name, ipv4, ipv6) in MACHINES {
+            lines.push(format!("{name:<8}{ipv4:<16}{ipv6}"));
+            machines.w1.run(["ping", "-n", "-c1", "-W2", ipv4])?;
+            machines.w2.run(["ping", "-n", "-c1", "-W2", ipv6])?;
+        }
+        lines.push("s1, s2 and client are containers that have no network at all yet".into());
+        Ok((machines, lines))
+    })?;
     let untouched = interfaces(&machines);
 
     let wire = narrator.step("A witness watches the wire between them", || {
-        let capture = Capture::start(
-            world,
-            machines.underlay.wire(),
-            "wire-capture",
-            BRIDGE,
-            traffic,
-        )?;
+        let capture = Capture::start(world, machines.underlay.wire(), "wire-capture", BRIDGE, traffic)?;
         let line = format!("{}, from before the first daemon starts", capture.witness());
         Ok((capture, vec![line]))
     })?;
@@ -88,33 +75,18 @@ pub fn tell(
         return None;
     };
 
-    narrator.step(
-        "Service S is created from an SLA file and has its service IP",
-        || {
-            let service = example::create_service(world, root)?;
-            address_table::check_service(&service)?;
-            Ok((
-                (),
-                vec![format!(
-                    "{} is {S} and {S_V6} under round robin",
-                    service.name
-                )],
-            ))
-        },
-    )?;
-    let service = narrator.step(
-        "S1 and S2 are attached on W, the client on the other worker",
-        || {
-            let service = example::attach(root, w1, w2)?;
-            address_table::check_instances(&service)?;
-            Ok((service.clone(), address_table::lines(&service)))
-        },
-    )?;
+    narrator.step("Service S is created from an SLA file and has its service IP", || {
+        let service = example::create_service(world, root)?;
+        address_table::check_service(&service)?;
+        Ok(((), vec![format!("{} is {S} and {S_V6} under round robin", service.name)]))
+    })?;
+    let service = narrator.step("S1 and S2 are attached on W, the client on the other worker", || {
+        let service = example::attach(root, w1, w2)?;
+        address_table::check_instances(&service)?;
+        Ok((service.clone(), address_table::lines(&service)))
+    })?;
     stage.servers = narrator.step("S1 and S2 serve HTTP and know nothing of Acorn", || {
-        let servers = vec![
-            example::serve(&machines.s1, traffic, "S1")?,
-            example::serve(&machines.s2, traffic, "S2")?,
-        ];
+        let servers = vec![example::serve(&machines.s1, traffic, "S1")?, example::serve(&machines.s2, traffic, "S2")?];
         Ok((servers, vec!["each answers with its own name".into()]))
     })?;
 
@@ -122,9 +94,7 @@ pub fn tell(
     // A second witness inside the container sees what the application sends: the search for its text can find it.
     let inside = Capture::start(world, client, "client-capture", "any", traffic);
     for (family, service_ip) in [("IPv4", S.into()), ("IPv6", S_V6.into())] {
-        narrator.step(&format!("The client pings {service_ip}"), || {
-            Ok(((), vec![checks::ping(client, service_ip)?]))
-        });
+        narrator.step(&format!("The client pings {service_ip}"), || Ok(((), vec![checks::ping(client, service_ip)?])));
         narrator.step(&format!("S1 and S2 take turns over {family}"), || {
             checks::turns(client, traffic, service_ip, REQUESTS)
         });
@@ -133,18 +103,8 @@ pub fn tell(
         let mut lines = Vec::new();
         for (number, name) in [(1, "S1"), (2, "S2")] {
             let instance = address_table::instance(&service, number)?;
-            lines.push(checks::one(
-                client,
-                traffic,
-                instance.instance_ip.into(),
-                name,
-            )?);
-            lines.push(checks::one(
-                client,
-                traffic,
-                instance.instance_ip_v6.into(),
-                name,
-            )?);
+            lines.push(checks::one(client, traffic, instance.instance_ip.into(), name)?);
+            lines.push(checks::one(client, traffic, instance.instance_ip_v6.into(), name)?);
         }
         Ok(((), lines))
     });
@@ -154,21 +114,15 @@ pub fn tell(
         for host in [S.to_string(), format!("[{S_V6}]")] {
             let rate = example::transfer(client, traffic, &host, MEBIBYTES)?;
             let port = traffic::bulk::PORT;
-            lines.push(format!(
-                "{MEBIBYTES} MiB over TCP to {host}:{port} at {rate:.0} Mbit/s"
-            ));
+            lines.push(format!("{MEBIBYTES} MiB over TCP to {host}:{port} at {rate:.0} Mbit/s"));
         }
         Ok(((), lines))
     });
 
     let wire = wire.finish(MARKER);
     let seen = || wire.as_ref().map_err(|error| anyhow!("{error}"));
-    narrator.step("On the wire there was only UDP port 50103", || {
-        checks::only_tunnels(seen()?)
-    });
-    narrator.step("Nobody on the wire could read a word of it", || {
-        checks::unreadable(seen()?, &inside?)
-    });
+    narrator.step("On the wire there was only UDP port 50103", || checks::only_tunnels(seen()?));
+    narrator.step("Nobody on the wire could read a word of it", || checks::unreadable(seen()?, &inside?));
 
     if !keep {
         narrator.step("`acorn down` removes everything that the daemons made", || {
@@ -185,42 +139,21 @@ pub fn tell(
 }
 
 /// Starts the root and lets the workers join.
-fn start(
-    narrator: &mut Narrator,
-    world: &World,
-    stage: &mut Stage,
-    machines: &Machines,
-    binary: &Path,
-) -> Option<()> {
-    narrator.step(
-        "The root runs, and both workers join it, each with a token of its own",
-        || {
-            let root = stage
-                .root
-                .insert(example::start_root(world, machines, binary)?);
-            for (machine, subnet) in [(&machines.w1, Some(example::SUBNET)), (&machines.w2, None)] {
-                stage
-                    .workers
-                    .push(example::join(world, root, machine, binary, subnet)?);
-            }
-            let mut lines = vec![format!("w1 is worker W and asked for {}", example::SUBNET)];
-            lines.extend(root.run(["node", "ls"])?.lines().map(str::to_owned));
-            Ok(((), lines))
-        },
-    )
+fn start(narrator: &mut Narrator, world: &World, stage: &mut Stage, machines: &Machines, binary: &Path) -> Option<()> {
+    narrator.step("The root runs, and both workers join it, each with a token of its own", || {
+        let root = stage.root.insert(example::start_root(world, machines, binary)?);
+        for (machine, subnet) in [(&machines.w1, Some(example::SUBNET)), (&machines.w2, None)] {
+            stage.workers.push(example::join(world, root, machine, binary, subnet)?);
+        }
+        let mut lines = vec![format!("w1 is worker W and asked for {}", example::SUBNET)];
+        lines.extend(root.run(["node", "ls"])?.lines().map(str::to_owned));
+        Ok(((), lines))
+    })
 }
 
 /// Interfaces of every machine and container.
 fn interfaces(machines: &Machines) -> Result<Vec<(String, Vec<String>)>> {
-    let all: [&Namespace; 6] = [
-        &machines.root,
-        &machines.w1,
-        &machines.w2,
-        &machines.s1,
-        &machines.s2,
-        &machines.client,
-    ];
-    all.into_iter()
-        .map(|namespace| Ok((namespace.name().to_owned(), namespace.interfaces()?)))
-        .collect()
+    let all: [&Namespace; 6] =
+        [&machines.root, &machines.w1, &machines.w2, &machines.s1, &machines.s2, &machines.client];
+    all.into_iter().map(|namespace| Ok((namespace.name().to_owned(), namespace.interfaces()?))).collect()
 }

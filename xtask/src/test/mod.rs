@@ -32,46 +32,14 @@ struct Step {
 }
 
 const STEPS: [Step; 8] = [
-    Step {
-        group: Group::Lint,
-        title: "formatting",
-        check: formatting,
-    },
-    Step {
-        group: Group::Lint,
-        title: "clippy",
-        check: clippy,
-    },
-    Step {
-        group: Group::Lint,
-        title: "documentation",
-        check: documentation,
-    },
-    Step {
-        group: Group::Unit,
-        title: "tests of the parts",
-        check: unit_tests,
-    },
-    Step {
-        group: Group::Net,
-        title: "tests of the system",
-        check: system_tests,
-    },
-    Step {
-        group: Group::Firmware,
-        title: "firmware",
-        check: firmware_build,
-    },
-    Step {
-        group: Group::Dependencies,
-        title: "licences, sources and unused dependencies",
-        check: dependencies,
-    },
-    Step {
-        group: Group::Demo,
-        title: "demo",
-        check: demo,
-    },
+    Step { group: Group::Lint, title: "formatting", check: formatting },
+    Step { group: Group::Lint, title: "clippy", check: clippy },
+    Step { group: Group::Lint, title: "documentation", check: documentation },
+    Step { group: Group::Unit, title: "tests of the parts", check: unit_tests },
+    Step { group: Group::Net, title: "tests of the system", check: system_tests },
+    Step { group: Group::Firmware, title: "firmware", check: firmware_build },
+    Step { group: Group::Dependencies, title: "licences, sources and unused dependencies", check: dependencies },
+    Step { group: Group::Demo, title: "demo", check: demo },
 ];
 
 /// Checks the steps of these groups, or all of them when there are none.
@@ -81,10 +49,7 @@ const STEPS: [Step; 8] = [
 pub fn run(only: &[Group]) -> Result<ExitCode> {
     let mut report: Vec<(&str, Duration, &str)> = Vec::new();
     let mut failed = 0;
-    for step in STEPS
-        .iter()
-        .filter(|step| only.is_empty() || only.contains(&step.group))
-    {
+    for step in STEPS.iter().filter(|step| only.is_empty() || only.contains(&step.group)) {
         println!("\n== {} ==", step.title);
         let started = Instant::now();
         let verdict = match (step.check)() {
@@ -104,16 +69,9 @@ pub fn run(only: &[Group]) -> Result<ExitCode> {
     for (title, elapsed, verdict) in &report {
         println!("{verdict:>8} {:>7.1} s  {title}", elapsed.as_secs_f64());
     }
-    let passed = report
-        .iter()
-        .filter(|(_, _, verdict)| *verdict == "passed")
-        .count();
+    let passed = report.iter().filter(|(_, _, verdict)| *verdict == "passed").count();
     println!("{passed} passed, {failed} failed");
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn formatting() -> Result<()> {
@@ -121,16 +79,7 @@ fn formatting() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ])
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "--deny", "warnings"])
 }
 
 fn documentation() -> Result<()> {
@@ -141,14 +90,7 @@ fn documentation() -> Result<()> {
 
 fn unit_tests() -> Result<()> {
     debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
-    cargo(&[
-        "test",
-        "--workspace",
-        "--exclude",
-        "acorn-tests",
-        "--locked",
-        "--quiet",
-    ])
+    cargo(&["test", "--workspace", "--exclude", "acorn-tests", "--locked", "--quiet"])
 }
 
 fn system_tests() -> Result<()> {
@@ -167,30 +109,15 @@ fn firmware_build() -> Result<()> {
 
 fn dependencies() -> Result<()> {
     let mut deny = workspace::command(tools::DENY.path()?);
-    workspace::run(deny.args([
-        "--log-level",
-        "warn",
-        "check",
-        "bans",
-        "licenses",
-        "sources",
-    ]))
-    .context("deny.toml says what is allowed")?;
+    workspace::run(deny.args(["--log-level", "warn", "check", "bans", "licenses", "sources"]))
+        .context("deny.toml says what is allowed")?;
     let mut machete = workspace::command(tools::MACHETE.path()?);
     passed(machete.arg(workspace::root())).context("remove the unused dependencies from Cargo.toml")
 }
 
 fn demo() -> Result<()> {
     // Through cargo, because a step before may have built this program anew.
-    cargo(&[
-        "run",
-        "--package",
-        "xtask",
-        "--locked",
-        "--quiet",
-        "--",
-        "demo",
-    ])
+    cargo(&["run", "--package", "xtask", "--locked", "--quiet", "--", "demo"])
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

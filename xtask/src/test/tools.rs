@@ -12,18 +12,10 @@ pub struct Tool {
 }
 
 /// Checks licences and sources.
-pub const DENY: Tool = Tool {
-    name: "cargo-deny",
-    version: "0.20.2",
-    features: &["--no-default-features"],
-};
+pub const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", features: &["--no-default-features"] };
 
 /// Finds dependencies that nothing uses.
-pub const MACHETE: Tool = Tool {
-    name: "cargo-machete",
-    version: "0.9.2",
-    features: &[],
-};
+pub const MACHETE: Tool = Tool { name: "cargo-machete", version: "0.9.2", features: &[] };
 
 impl Tool {
     /// Where it is, after building it if need be.
@@ -32,30 +24,15 @@ impl Tool {
     /// When it can't be built.
     pub fn path(&self) -> Result<PathBuf> {
         // The version is part of the path, so that raising it above builds it anew.
-        let home = workspace::target()
-            .join("tools")
-            .join(format!("{}-{}", self.name, self.version));
+        let home = workspace::target().join("tools").join(format!("{}-{}", self.name, self.version));
         let program = home.join("bin").join(self.name);
         if !program.is_file() {
             println!("Building {} {}.", self.name, self.version);
             let mut install = workspace::cargo();
             // Unoptimised: it is built in half the time and takes a second longer to run.
-            install.args([
-                "install",
-                "--locked",
-                "--debug",
-                "--quiet",
-                "--no-track",
-                self.name,
-            ]);
-            install
-                .args(["--version", self.version])
-                .args(self.features)
-                .arg("--root")
-                .arg(&home);
-            install
-                .arg("--target-dir")
-                .arg(workspace::target().join("tools/build"));
+            install.args(["install", "--locked", "--debug", "--quiet", "--no-track", self.name]);
+            install.args(["--version", self.version]).args(self.features).arg("--root").arg(&home);
+            install.arg("--target-dir").arg(workspace::target().join("tools/build"));
             workspace::run(&mut install).with_context(|| format!("building {}", self.name))?;
         }
         Ok(program)

@@ -21,26 +21,16 @@ fn exhaust<const N: usize>(pool: &mut Pool<N>) {
 
     let given: Vec<u32> = all.iter().map(|_| pool.allocate(at(0)).unwrap()).collect();
     assert_eq!(given, all, "lowest first");
-    let dry = PoolError::Exhausted {
-        limit,
-        retry_at: None,
-    };
+    let dry = PoolError::Exhausted { limit, retry_at: None };
     assert_eq!(pool.allocate(at(0)), Err(dry));
     assert_eq!(pool.allocate_top(at(0)), Err(dry));
 
     // Released from the highest on, one per millisecond.
     for (millis, &offset) in given.iter().rev().enumerate() {
-        pool.release(offset, at(QUARANTINE + millis as u64))
-            .unwrap();
+        pool.release(offset, at(QUARANTINE + millis as u64)).unwrap();
     }
     assert_eq!(pool.counts().released, limit);
-    assert_eq!(
-        pool.allocate(at(QUARANTINE - 1)),
-        Err(PoolError::Exhausted {
-            limit,
-            retry_at: Some(at(QUARANTINE))
-        })
-    );
+    assert_eq!(pool.allocate(at(QUARANTINE - 1)), Err(PoolError::Exhausted { limit, retry_at: Some(at(QUARANTINE)) }));
     for (millis, &expected) in all.iter().rev().enumerate() {
         let now = at(QUARANTINE + millis as u64);
         assert_eq!(pool.allocate(now), Ok(expected), "oldest first");
@@ -95,10 +85,7 @@ fn a_custom_offset_ahead_of_the_pointer_is_never_given_twice() {
     let rest: Vec<_> = core::iter::from_fn(|| pool.allocate(at(9)).ok()).collect();
     assert_eq!(rest, [5, 7, 8, 9, 10, 11, 12]);
     assert_eq!(pool.allocate(at(10)), Ok(6));
-    assert!(matches!(
-        pool.allocate(at(10)),
-        Err(PoolError::Exhausted { retry_at: None, .. })
-    ));
+    assert!(matches!(pool.allocate(at(10)), Err(PoolError::Exhausted { retry_at: None, .. })));
 }
 
 #[test]
@@ -108,10 +95,7 @@ fn a_released_offset_can_be_reserved_only_after_its_quarantine() {
         pool.reserve(offset, at(0)).unwrap();
         pool.release(offset, at(10)).unwrap();
     }
-    assert_eq!(
-        pool.reserve(4, at(9)),
-        Err(PoolError::InQuarantine { ready_at: at(10) })
-    );
+    assert_eq!(pool.reserve(4, at(9)), Err(PoolError::InQuarantine { ready_at: at(10) }));
     assert_eq!(pool.reserve(4, at(10)), Ok(()));
     assert_eq!(pool.allocate(at(10)), Ok(3));
     assert_eq!(pool.allocate(at(10)), Ok(5));
@@ -126,10 +110,7 @@ fn a_later_quarantine_does_not_hold_up_an_earlier_one() {
     for (offset, ready_at) in [(0, 300), (1, 100), (2, 200), (3, 100)] {
         pool.release(offset, at(ready_at)).unwrap();
     }
-    let order: Vec<_> = [100, 100, 200, 300]
-        .iter()
-        .map(|&now| pool.allocate(at(now)).unwrap())
-        .collect();
+    let order: Vec<_> = [100, 100, 200, 300].iter().map(|&now| pool.allocate(at(now)).unwrap()).collect();
     assert_eq!(order, [1, 3, 2, 0]);
 }
 
@@ -148,10 +129,7 @@ fn what_is_not_allocated_cannot_be_released() {
 
 #[test]
 fn a_pool_without_offsets_is_exhausted() {
-    let dry = Err(PoolError::Exhausted {
-        limit: 0,
-        retry_at: None,
-    });
+    let dry = Err(PoolError::Exhausted { limit: 0, retry_at: None });
     assert_eq!(Pool::<8>::new(5, 4).allocate(at(0)), dry);
     assert_eq!(Pool::<0>::new(0, 0).allocate_top(at(0)), dry);
     assert_eq!(Pool::<8>::new(9, 12).allocate(at(0)), dry);
@@ -197,16 +175,12 @@ impl Model {
 
     fn allocate(&mut self, now: Instant) -> Result<u32, PoolError> {
         let choice = self.oldest_ready(now).or_else(|| self.fresh().next());
-        choice
-            .map(|offset| self.take(offset))
-            .ok_or(self.exhausted())
+        choice.map(|offset| self.take(offset)).ok_or(self.exhausted())
     }
 
     fn allocate_top(&mut self, now: Instant) -> Result<u32, PoolError> {
         let choice = self.fresh().next_back().or_else(|| self.oldest_ready(now));
-        choice
-            .map(|offset| self.take(offset))
-            .ok_or(self.exhausted())
+        choice.map(|offset| self.take(offset)).ok_or(self.exhausted())
     }
 
     fn reserve(&mut self, offset: u32, now: Instant) -> Result<(), PoolError> {

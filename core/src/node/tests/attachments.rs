@@ -26,21 +26,13 @@ fn an_attachment_is_asked_for_until_it_is_answered_and_then_followed() {
     assert_eq!(attach.kind, AttachKind::New(NAME.parse().unwrap()));
     assert!(!world.is_attached(1) && world.events.is_empty());
     world.attached(attach, attachment(1).id);
-    assert_eq!(
-        world.events,
-        [(Some(request), Outcome::Attached(attachment(1)))]
-    );
+    assert_eq!(world.events, [(Some(request), Outcome::Attached(attachment(1)))]);
     assert!(world.is_attached(1));
     world.resolve_of(subject_of(CLIENTS, 1));
     world.attached(attach, attachment(1).id);
     assert_eq!(world.events.len(), 1, "the answer came twice");
     world.run(5_000);
-    assert!(
-        !world
-            .messages()
-            .iter()
-            .any(|m| matches!(m, Message::Attach(_)))
-    );
+    assert!(!world.messages().iter().any(|m| matches!(m, Message::Attach(_))));
 }
 
 #[test]
@@ -63,12 +55,7 @@ fn a_container_can_dial_as_soon_as_it_is_attached() {
         namespace_ip: namespace_ip(A, SERVERS * 64 + 4),
     };
     world.node.resume(world.now, local).unwrap();
-    world.manager(Message::Table(table(
-        question.stream,
-        SERVERS,
-        &[DIALLED],
-        &[(4, A)],
-    )));
+    world.manager(Message::Table(table(question.stream, SERVERS, &[DIALLED], &[(4, A)])));
     assert_eq!((world.delivered.len(), world.node.waiting()), (1, 0));
     assert_eq!(world.drops(DropReason::PendingExpired), 0);
 }
@@ -79,19 +66,13 @@ fn a_refusal_is_an_outcome() {
     let request = world.attach(NAME, 1).unwrap();
     let attach = world.attach_request();
     let refusal = Refusal::NoSuchService;
-    world.manager(Message::Refused {
-        request: attach.request,
-        refusal,
-    });
+    world.manager(Message::Refused { request: attach.request, refusal });
     assert_eq!(world.events, [(Some(request), Outcome::Refused(refusal))]);
     assert!(!world.is_attached(1));
     world.said.clear();
     world.run(2_000);
     assert_eq!(world.messages(), [], "it is final");
-    world.manager(Message::Refused {
-        request: 77,
-        refusal,
-    });
+    world.manager(Message::Refused { request: 77, refusal });
     assert_eq!(world.events.len(), 1);
 }
 
@@ -127,10 +108,7 @@ fn an_answer_without_room_is_told_as_what_it_is() {
         world.node.resume(world.now, attachment(number)).unwrap();
     }
     world.attached(&attach, attachment(1).id);
-    assert_eq!(
-        world.events,
-        [(Some(request), Outcome::Refused(Refusal::Full))]
-    );
+    assert_eq!(world.events, [(Some(request), Outcome::Refused(Refusal::Full))]);
     assert_eq!(world.node.client().counters.table_full, 1);
 }
 
@@ -151,21 +129,11 @@ fn a_detached_instance_is_out_at_once_and_the_manager_is_told_until_it_knows() {
     };
     assert_eq!(detach.instance, attachment(0).id);
     assert_eq!(*again, Message::Detach(*detach));
-    world.manager(Message::Detached {
-        request: detach.request,
-    });
-    assert_eq!(
-        world.events,
-        [(Some(request), Outcome::Detached(attachment(0).id))]
-    );
+    world.manager(Message::Detached { request: detach.request });
+    assert_eq!(world.events, [(Some(request), Outcome::Detached(attachment(0).id))]);
     // Its own stream ends as any other.
     world.run(12_000);
-    assert!(
-        world
-            .messages()
-            .iter()
-            .any(|m| matches!(m, Message::Forget { .. }))
-    );
+    assert!(world.messages().iter().any(|m| matches!(m, Message::Forget { .. })));
 }
 
 #[test]
@@ -192,10 +160,7 @@ fn a_resumed_instance_is_in_at_once_and_lost_when_the_manager_says_so() {
             world.attached(&attach, id);
         } else {
             let refusal = Refusal::Moved;
-            world.manager(Message::Refused {
-                request: attach.request,
-                refusal,
-            });
+            world.manager(Message::Refused { request: attach.request, refusal });
         }
     }
     let [(_, outcome)] = world.events[..] else {
@@ -218,31 +183,13 @@ fn a_request_that_is_given_up_has_no_outcome() {
 
 /// The page that tells that client 0 is now somewhere else, or nowhere.
 fn loss(stream: u32, sequence: u32, how: &str) -> TablePage {
-    let page = TablePage {
-        sequence,
-        header: None,
-        ..single(stream, CLIENTS, 0, C)
-    };
-    let without = TablePage {
-        nodes: Default::default(),
-        records: Default::default(),
-        ..page.clone()
-    };
+    let page = TablePage { sequence, header: None, ..single(stream, CLIENTS, 0, C) };
+    let without = TablePage { nodes: Default::default(), records: Default::default(), ..page.clone() };
     match how {
         "moved" => page,
-        "patched" => TablePage {
-            kind: PageKind::Patch,
-            ..page
-        },
-        "gone" => TablePage {
-            kind: PageKind::Gone,
-            ..without
-        },
-        "removed" => TablePage {
-            kind: PageKind::Patch,
-            removed: [0].into_iter().collect(),
-            ..without
-        },
+        "patched" => TablePage { kind: PageKind::Patch, ..page },
+        "gone" => TablePage { kind: PageKind::Gone, ..without },
+        "removed" => TablePage { kind: PageKind::Patch, removed: [0].into_iter().collect(), ..without },
         "replaced" => without,
         other => panic!("{other}"),
     }
@@ -263,16 +210,9 @@ fn an_instance_that_moves_away_or_is_withdrawn_is_lost() {
         world.manager(Message::Table(loss(stream, 3, how)));
         assert!(world.is_attached(0), "{how}: a page too early");
         world.manager(Message::Table(loss(stream + 7, 1, how)));
-        assert!(
-            world.is_attached(0),
-            "{how}: not of the stream that is followed"
-        );
+        assert!(world.is_attached(0), "{how}: not of the stream that is followed");
         world.manager(Message::Table(loss(stream, 2, how)));
-        assert_eq!(
-            world.events,
-            [(None, Outcome::Lost(attachment(0).id, Refusal::Moved))],
-            "{how}"
-        );
+        assert_eq!(world.events, [(None, Outcome::Lost(attachment(0).id, Refusal::Moved))], "{how}");
         assert!(!world.is_attached(0));
         world.manager(Message::Table(loss(stream, 2, how)));
         assert_eq!(world.events.len(), 1, "{how}: once");
@@ -293,19 +233,13 @@ fn an_instance_that_comes_back_is_not_lost_to_what_was_said_before() {
     world.manager(Message::Table(single(first, CLIENTS, 0, A)));
     world.manager(Message::Table(loss(first, 2, "moved")));
     assert!(!world.is_attached(0));
-    world
-        .node
-        .attach(world.now, take, attachment(0).namespace_ip)
-        .unwrap();
+    world.node.attach(world.now, take, attachment(0).namespace_ip).unwrap();
     world.settle();
     let attach = world.attach_request();
     world.attached(&attach, attachment(0).id);
     assert!(world.is_attached(0));
     let second = world.resolve_of(subject_of(CLIENTS, 0)).stream;
-    assert_ne!(
-        first, second,
-        "what is on its way under the old number is not about this"
-    );
+    assert_ne!(first, second, "what is on its way under the old number is not about this");
     world.events.clear();
     world.manager(Message::Table(loss(first, 2, "moved")));
     world.manager(Message::Table(loss(first, 3, "moved")));
@@ -314,11 +248,7 @@ fn an_instance_that_comes_back_is_not_lost_to_what_was_said_before() {
     world.manager(Message::Table(single(second, CLIENTS, 0, A)));
     assert_eq!(world.node.client().interests(), old);
     world.run(60_000);
-    assert_eq!(
-        world.node.client().interests(),
-        old,
-        "it is followed as long as it is here"
-    );
+    assert_eq!(world.node.client().interests(), old, "it is followed as long as it is here");
 }
 
 #[test]
@@ -334,17 +264,8 @@ fn an_instance_that_is_taken_by_another_namespace_of_this_node_leaves_the_first(
     let attach = world.attach_request();
     world.attached(&attach, attachment(0).id);
     let all: Vec<_> = world.node.router().attachments.iter().collect();
-    assert_eq!(
-        all,
-        [&Attachment {
-            namespace_ip: elsewhere,
-            ..attachment(0)
-        }]
-    );
-    assert!(
-        world.node.router().flows.is_empty(),
-        "those were the first one's"
-    );
+    assert_eq!(all, [&Attachment { namespace_ip: elsewhere, ..attachment(0) }]);
+    assert!(world.node.router().flows.is_empty(), "those were the first one's");
     world.dial(&tcp);
     assert_eq!(world.drops(DropReason::UnknownSource), 1);
 }

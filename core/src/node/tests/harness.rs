@@ -4,7 +4,7 @@ use crate::addr::{AddressPlan, Dual, Family};
 use crate::flow::Lifetimes;
 use crate::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId};
 use crate::index::HashKey;
-use crate::node::{Action, Node, NodeConfig, Output, PENDING_LEN, PeerNews};
+use crate::node::{Action, Node, NodeConfig, Output, PEER_LINGER, PENDING_LEN, PeerNews};
 use crate::packet::Offload;
 use crate::packet::reply::MAX_REPLY_LEN;
 use crate::packet::samples::{Kind, Sample};
@@ -14,8 +14,8 @@ use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::client::{Outcome, Profile, RequestId};
 use crate::sync::message::{
-    Attach, AttachKind, Attached, Capacities, Hello, ManagerRecord, Message, PageKind, Resolve,
-    ResolveKey, Subject, TablePage, Welcome,
+    Attach, AttachKind, Attached, Capacities, Hello, ManagerRecord, Message, PageKind, Resolve, ResolveKey, Subject,
+    TablePage, Welcome,
 };
 use crate::table::samples::{endpoint, header, instance_ip, node_record, record, service_ip};
 use crate::time::Instant;
@@ -42,6 +42,9 @@ pub const INSTANCES: usize = 16;
 
 pub const LEASE_MS: u32 = 9_000;
 
+/// How long a node lingers that nothing needs, in milliseconds.
+pub const LINGER: u64 = PEER_LINGER.as_millis() as u64;
+
 type Small = Node<4, INSTANCES, 8, 32, ATTACHMENTS, WAITING>;
 
 /// A node, and all that it has said since the test last looked.
@@ -63,10 +66,7 @@ pub fn key(node: u32) -> NodeKey {
 }
 
 pub fn manager_record(n: u32) -> ManagerRecord {
-    ManagerRecord {
-        key: key(n),
-        endpoint: endpoint(n),
-    }
+    ManagerRecord { key: key(n), endpoint: endpoint(n) }
 }
 
 pub fn profile() -> Profile {
@@ -78,29 +78,18 @@ pub fn profile() -> Profile {
         endpoint: Endpoint::UNKNOWN,
         subnet: None,
         lease_ms: 0,
-        capacities: Capacities {
-            services: 4,
-            instances: INSTANCES as u32,
-            nodes: 8,
-        },
+        capacities: Capacities { services: 4, instances: INSTANCES as u32, nodes: 8 },
     }
 }
 
 pub fn instance_id(service: u32, number: u32) -> InstanceId {
-    InstanceId {
-        service: ServiceId(service),
-        number,
-    }
+    InstanceId { service: ServiceId(service), number }
 }
 
 /// Client `number`, as it is attached here.
 pub fn attachment(number: u32) -> Attachment {
     let record = record(CLIENTS, number, A);
-    Attachment {
-        id: instance_id(CLIENTS, number),
-        instance_ip: record.instance_ip,
-        namespace_ip: record.namespace_ip,
-    }
+    Attachment { id: instance_id(CLIENTS, number), instance_ip: record.instance_ip, namespace_ip: record.namespace_ip }
 }
 
 pub fn subject_of(service: u32, number: u32) -> Subject {
@@ -120,10 +109,7 @@ pub fn table(stream: u32, service: u32, ips: &[u32], instances: &[(u32, u32)]) -
         kind: PageKind::Replace { from: 0, to: None },
         header: Some(header(ips)),
         nodes: nodes.into_iter().map(node_record).collect(),
-        records: instances
-            .iter()
-            .map(|(number, node)| record(service, *number, *node))
-            .collect(),
+        records: instances.iter().map(|(number, node)| record(service, *number, *node)).collect(),
         removed: heapless::Vec::new(),
     }
 }
@@ -132,10 +118,7 @@ pub fn table(stream: u32, service: u32, ips: &[u32], instances: &[(u32, u32)]) -
 pub fn single(stream: u32, service: u32, number: u32, node: u32) -> TablePage {
     TablePage {
         subject: subject_of(service, number),
-        kind: PageKind::Replace {
-            from: number,
-            to: Some(number + 1),
-        },
+        kind: PageKind::Replace { from: number, to: Some(number + 1) },
         ..table(stream, service, &[], &[(number, node)])
     }
 }
@@ -213,12 +196,7 @@ impl World {
         let mut world = Self::ready();
         world.dial(&dial(Family::V4, 1, DIALLED));
         let stream = world.resolve().stream;
-        world.manager(Message::Table(table(
-            stream,
-            SERVERS,
-            &[DIALLED],
-            instances,
-        )));
+        world.manager(Message::Table(table(stream, SERVERS, &[DIALLED], instances)));
         world.said.clear();
         world.peers.clear();
         world.forwarded.clear();
@@ -279,9 +257,7 @@ impl World {
 
     pub fn dial_only(&mut self, packet: &[u8]) {
         let (mut packet, mut reply) = (packet.to_vec(), [0; MAX_REPLY_LEN]);
-        let action = self
-            .node
-            .handle_tun(self.now, &mut packet, Offload::NONE, &mut reply);
+        let action = self.node.handle_tun(self.now, &mut packet, Offload::NONE, &mut reply);
         match action {
             Action::Forward { peer, len } => self.note_sent(peer, &packet[..len]),
             Action::Deliver { len } => self.delivered.push(packet[..len].to_vec()),
@@ -392,9 +368,7 @@ impl World {
     /// The acknowledged pages: stream and sequence.
     pub fn acks(&self) -> Vec<(u32, u32)> {
         let acks = self.said.iter().filter_map(|(_, m)| match m {
-            Message::Ack {
-                stream, sequence, ..
-            } => Some((*stream, *sequence)),
+            Message::Ack { stream, sequence, .. } => Some((*stream, *sequence)),
             _ => None,
         });
         acks.collect()
@@ -402,9 +376,7 @@ impl World {
 
     pub fn attach(&mut self, name: &str, number: u32) -> Option<RequestId> {
         let kind = AttachKind::New(name.parse().unwrap());
-        let request = self
-            .node
-            .attach(self.now, kind, attachment(number).namespace_ip);
+        let request = self.node.attach(self.now, kind, attachment(number).namespace_ip);
         self.settle();
         request
     }

@@ -27,9 +27,7 @@ fn knows(world: &World) -> Vec<u32> {
         return Vec::new();
     };
     let instances = table.instances_of(service);
-    instances
-        .map(|slot| table.instance(slot).unwrap().number)
-        .collect()
+    instances.map(|slot| table.instance(slot).unwrap().number).collect()
 }
 
 #[test]
@@ -43,43 +41,23 @@ fn an_interest_ends_10_seconds_after_its_last_flow_and_is_said_until_it_is_confi
     assert_eq!(knows(&world), [0, 1], "the flow has ended 8 s ago");
     world.run(4_000);
     assert!(knows(&world).is_empty());
-    assert!(matches!(&world.peers[..], [PeerNews::Gone { key: k, .. }] if *k == key(B)));
-    let forget = Message::Forget {
-        subject: Subject::whole(ServiceId(SERVERS)),
-        stream,
-    };
+    let forget = Message::Forget { subject: Subject::whole(ServiceId(SERVERS)), stream };
     assert!(world.messages().contains(&forget));
     world.run(5_000);
     let repeats = world.messages().iter().filter(|m| **m == forget).count();
     assert!(repeats >= 2, "{repeats}");
     let subject = Subject::whole(ServiceId(SERVERS));
-    world.manager(Message::Forgotten {
-        subject,
-        stream: stream + 1,
-    });
-    assert_eq!(
-        world.node.client().interests(),
-        2,
-        "that was another stream"
-    );
+    world.manager(Message::Forgotten { subject, stream: stream + 1 });
+    assert_eq!(world.node.client().interests(), 2, "that was another stream");
     world.manager(Message::Forgotten { subject, stream });
-    assert_eq!(
-        world.node.client().interests(),
-        1,
-        "the attached instance's own"
-    );
+    assert_eq!(world.node.client().interests(), 1, "the attached instance's own");
     world.said.clear();
     world.run(5_000);
     assert!(!world.messages().contains(&forget));
     // It comes back, and the turn goes on.
     world.dial(&dial(Family::V4, 9, DIALLED));
     let again = world.resolve().stream;
-    world.manager(Message::Table(table(
-        again,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B), (1, C)],
-    )));
+    world.manager(Message::Table(table(again, SERVERS, &[DIALLED], &[(0, B), (1, C)])));
     assert_eq!(world.forwarded.last().unwrap().0, C);
 }
 
@@ -91,28 +69,15 @@ fn a_service_that_is_dialled_while_its_interest_ends_is_asked_for_again() {
     world.forwarded.clear();
     world.dial(&dial(Family::V4, 2, DIALLED));
     let stream = world.resolve().stream;
-    world.manager(Message::Table(table(
-        stream,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B)],
-    )));
+    world.manager(Message::Table(table(stream, SERVERS, &[DIALLED], &[(0, B)])));
     assert_eq!(world.forwarded.len(), 1);
     // The confirmation of the old end does not end the new beginning.
     let subject = Subject::whole(ServiceId(SERVERS));
-    world.manager(Message::Forgotten {
-        subject,
-        stream: old,
-    });
+    world.manager(Message::Forgotten { subject, stream: old });
     assert_eq!(world.node.client().interests(), 2);
     world.said.clear();
     world.run(3_000);
-    assert!(
-        world
-            .messages()
-            .iter()
-            .all(|m| !matches!(m, Message::Forget { .. }))
-    );
+    assert!(world.messages().iter().all(|m| !matches!(m, Message::Forget { .. })));
 }
 
 #[test]
@@ -120,20 +85,12 @@ fn established_connections_keep_the_interest_for_hours() {
     let (mut world, _) = World::with_servers(&[(0, B)]);
     let dial = from_client(Family::V4, Kind::Tcp, 5, service_ip(DIALLED));
     world.dial(&dial);
-    let answer = crate::packet::samples::Sample {
-        kind: Kind::Tcp,
-        tcp_flags: 0x12,
-        ..from_server(Family::V4, 0, 5)
-    };
+    let answer = crate::packet::samples::Sample { kind: Kind::Tcp, tcp_flags: 0x12, ..from_server(Family::V4, 0, 5) };
     world.receive(B, &answer.build());
     assert_eq!(world.delivered.len(), 1);
     for _ in 0..120 {
         world.run(60_000);
-        if world
-            .said
-            .iter()
-            .any(|(_, m)| matches!(m, Message::Hello(_)))
-        {
+        if world.said.iter().any(|(_, m)| matches!(m, Message::Hello(_))) {
             world.welcome(1);
         }
         world.said.clear();
@@ -171,10 +128,7 @@ fn a_part_that_is_replaced_leaves_the_rest() {
     let (mut world, stream) = World::with_servers(&[(0, B), (3, B), (5, B), (9, C)]);
     let mut part = table(stream, SERVERS, &[], &[(4, C)]);
     (part.sequence, part.header) = (2, None);
-    part.kind = PageKind::Replace {
-        from: 3,
-        to: Some(9),
-    };
+    part.kind = PageKind::Replace { from: 3, to: Some(9) };
     world.manager(Message::Table(part));
     assert_eq!(knows(&world), [0, 4, 9]);
 }
@@ -187,11 +141,7 @@ fn an_instance_that_moves_resets_its_connections_and_new_ones_go_where_it_is() {
         ..from_client(Family::V4, Kind::Tcp, 5, service_ip(DIALLED))
     };
     world.dial(&tcp(0x02));
-    let answer = crate::packet::samples::Sample {
-        kind: Kind::Tcp,
-        tcp_flags: 0x12,
-        ..from_server(Family::V4, 0, 5)
-    };
+    let answer = crate::packet::samples::Sample { kind: Kind::Tcp, tcp_flags: 0x12, ..from_server(Family::V4, 0, 5) };
     world.receive(B, &answer.build());
     world.dial(&tcp(0x10));
     world.delivered.clear();
@@ -200,43 +150,27 @@ fn an_instance_that_moves_resets_its_connections_and_new_ones_go_where_it_is() {
         panic!("{:?}", world.delivered);
     };
     let told = *View::parse(reset, Offload::NONE).unwrap().tcp().unwrap();
-    assert_eq!(
-        (told.flags.0, told.seq, told.dst_port),
-        (0x04, 0x0506_0708, 5)
-    );
+    assert_eq!((told.flags.0, told.seq, told.dst_port), (0x04, 0x0506_0708, 5));
     world.dial(&tcp(0x10));
     assert_eq!(world.delivered.len(), 2, "the next segment hears it again");
     assert_eq!(world.drops(DropReason::NoFlow), 1);
     world.forwarded.clear();
     world.dial(&tcp(0x02));
     assert_eq!(world.forwarded[0].0, C);
-    assert!(
-        world
-            .peers
-            .iter()
-            .any(|p| matches!(p, PeerNews::Gone { key: k, .. } if *k == key(B)))
-    );
+    world.run(LINGER + 2_000);
+    assert!(world.peers.iter().any(|p| matches!(p, PeerNews::Gone { key: k, .. } if *k == key(B))));
 }
 
 #[test]
 fn the_end_of_a_service_takes_everything_of_it_out() {
     let (mut world, stream) = World::with_servers(&[(0, B), (1, C)]);
-    let gone = TablePage {
-        kind: PageKind::Gone,
-        ..patch(stream, 2, &[], &[])
-    };
+    let gone = TablePage { kind: PageKind::Gone, ..patch(stream, 2, &[], &[]) };
     world.manager(Message::Table(gone.clone()));
     assert_eq!(world.acks(), [(stream, 2)]);
-    assert_eq!(
-        (knows(&world), world.node.client().interests()),
-        (vec![], 1)
-    );
+    assert_eq!((knows(&world), world.node.client().interests()), (vec![], 1));
     assert_eq!(world.node.router().flows.len(), 0);
     world.manager(Message::Table(gone));
-    assert!(
-        matches!(world.messages()[..], [Message::Forget { .. }]),
-        "it is not known any more"
-    );
+    assert!(matches!(world.messages()[..], [Message::Forget { .. }]), "it is not known any more");
     world.dial(&dial(Family::V4, 3, DIALLED));
     let stream = world.resolve().stream;
     world.manager(Message::NotFound { stream });
@@ -249,13 +183,7 @@ fn a_page_of_a_stream_that_was_never_opened_is_not_believed_and_given_back() {
     let page = table(4_711, SERVERS, &[DIALLED], &[(0, B)]);
     world.manager(Message::Table(page.clone()));
     assert!(knows(&world).is_empty());
-    assert_eq!(
-        world.messages(),
-        [Message::Forget {
-            subject: page.subject,
-            stream: 4_711
-        }]
-    );
+    assert_eq!(world.messages(), [Message::Forget { subject: page.subject, stream: 4_711 }]);
 }
 
 #[test]
@@ -273,10 +201,7 @@ fn an_introduction_is_taken_as_it_comes_and_ends_by_itself() {
     world.said.clear();
     world.run(25_000);
     assert!(knows(&world).is_empty());
-    let forget = Message::Forget {
-        subject: subject_of(SERVERS, 2),
-        stream,
-    };
+    let forget = Message::Forget { subject: subject_of(SERVERS, 2), stream };
     assert!(world.messages().contains(&forget));
 }
 
@@ -307,10 +232,7 @@ fn what_has_no_room_is_counted_and_the_rest_is_used() {
         let instances: Vec<_> = (first..first + 8).map(|n| (n, B)).collect();
         let mut part = table(stream, SERVERS, &[DIALLED], &instances);
         part.sequence = page as u32 + 1;
-        part.kind = PageKind::Replace {
-            from: first,
-            to: Some(first + 8),
-        };
+        part.kind = PageKind::Replace { from: first, to: Some(first + 8) };
         part.more = page < 2;
         world.manager(Message::Table(part));
     }
@@ -325,11 +247,7 @@ fn what_has_no_room_is_counted_and_the_rest_is_used() {
     }
     assert_eq!(world.node.client().counters.table_full, 3);
     world.run(1_000);
-    assert_eq!(
-        world.drops(DropReason::ResolveTimeout),
-        1,
-        "the application is told in time"
-    );
+    assert_eq!(world.drops(DropReason::ResolveTimeout), 1, "the application is told in time");
     world.forwarded.clear();
     world.dial(&dial(Family::V4, 2, DIALLED));
     assert_eq!(world.forwarded.len(), 1);
@@ -364,10 +282,7 @@ fn an_instance_that_is_followed_by_itself_stays_when_its_service_is_not() {
     let (mut world, stream) = World::with_servers(&[(0, B), (1, C)]);
     world.manager(Message::Table(single(SERVER_STREAMS, SERVERS, 1, C)));
     world.receive(C, &from_server(Family::V4, 1, 9).build());
-    let gone = TablePage {
-        kind: PageKind::Gone,
-        ..patch(stream, 2, &[], &[])
-    };
+    let gone = TablePage { kind: PageKind::Gone, ..patch(stream, 2, &[], &[]) };
     world.manager(Message::Table(gone));
     assert_eq!(knows(&world), [1]);
     world.receive(C, &from_server(Family::V4, 1, 9).build());

@@ -33,10 +33,7 @@ fn many_packets_wait_for_one_question_and_go_on_in_order() {
     }
     assert_eq!((world.resolves(), world.node.waiting()), (1, 3));
     let question = world.resolve();
-    assert_eq!(
-        question.key,
-        ResolveKey::Address(service_ip(DIALLED).of(Family::V4))
-    );
+    assert_eq!(question.key, ResolveKey::Address(service_ip(DIALLED).of(Family::V4)));
     assert_eq!(question.asker, Some(attachment(0).id));
     let page = table(question.stream, SERVERS, &[DIALLED], &[(0, B)]);
     world.manager_only(MANAGER, Message::Table(page));
@@ -44,11 +41,7 @@ fn many_packets_wait_for_one_question_and_go_on_in_order() {
     world.dial_only(&dial(Family::V4, 4, DIALLED).build());
     world.settle();
     world.dial(&dial(Family::V4, 5, DIALLED));
-    let ports: Vec<_> = world
-        .forwarded
-        .iter()
-        .map(|(_, p)| source_port(p))
-        .collect();
+    let ports: Vec<_> = world.forwarded.iter().map(|(_, p)| source_port(p)).collect();
     assert_eq!(ports, [1, 2, 3, 4, 5]);
     assert!(world.forwarded.iter().all(|(to, _)| *to == B));
     assert_eq!((world.node.waiting(), world.resolves()), (0, 1));
@@ -72,16 +65,8 @@ fn a_question_is_repeated_until_it_is_answered() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(
-        streams.iter().all(|s| *s == streams[0]),
-        "the same question"
-    );
-    world.manager(Message::Table(table(
-        streams[0],
-        SERVERS,
-        &[DIALLED],
-        &[(0, B)],
-    )));
+    assert!(streams.iter().all(|s| *s == streams[0]), "the same question");
+    world.manager(Message::Table(table(streams[0], SERVERS, &[DIALLED], &[(0, B)])));
     world.run(2_000);
     assert_eq!(world.resolves(), 0);
     assert_eq!(world.forwarded.len(), 1);
@@ -96,10 +81,7 @@ fn a_table_in_several_pages_releases_nothing_before_its_last() {
     let stream = world.resolve().stream;
     let mut first = table(stream, SERVERS, &[DIALLED], &[(0, B), (1, B)]);
     first.more = true;
-    first.kind = crate::sync::message::PageKind::Replace {
-        from: 0,
-        to: Some(2),
-    };
+    first.kind = crate::sync::message::PageKind::Replace { from: 0, to: Some(2) };
     let mut second = table(stream, SERVERS, &[DIALLED], &[(2, C)]);
     second.kind = crate::sync::message::PageKind::Replace { from: 2, to: None };
     (second.sequence, second.header) = (2, None);
@@ -108,11 +90,7 @@ fn a_table_in_several_pages_releases_nothing_before_its_last() {
     world.manager(Message::Table(first.clone()));
     assert_eq!((world.forwarded.len(), world.node.waiting()), (0, 4));
     world.manager(Message::Table(first));
-    assert_eq!(
-        world.acks(),
-        [(stream, 1), (stream, 1)],
-        "its acknowledgement was lost"
-    );
+    assert_eq!(world.acks(), [(stream, 1), (stream, 1)], "its acknowledgement was lost");
     world.manager(Message::Table(second));
     let to: Vec<_> = world.forwarded.iter().map(|(to, _)| *to).collect();
     assert_eq!(to, [B, B, C, B]);
@@ -130,12 +108,7 @@ fn both_families_of_a_service_may_be_asked_for_at_once() {
     world.manager(Message::Table(table(first, SERVERS, &[DIALLED], &[(0, B)])));
     assert_eq!((world.forwarded.len(), world.node.waiting()), (2, 0));
     world.said.clear();
-    world.manager(Message::Table(table(
-        second,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B)],
-    )));
+    world.manager(Message::Table(table(second, SERVERS, &[DIALLED], &[(0, B)])));
     assert_eq!(world.acks(), [(second, 1)]);
     assert_eq!(world.messages(), [], "nothing is forgotten");
     // From now on changes come under the second.
@@ -150,12 +123,7 @@ fn both_families_of_a_service_may_be_asked_for_at_once() {
     assert!(to.contains(&C));
     // And a late page of the first says nothing any more.
     world.manager(Message::Table(table(first, SERVERS, &[DIALLED], &[])));
-    let service = world
-        .node
-        .router()
-        .table
-        .find_service(crate::ids::ServiceId(SERVERS))
-        .unwrap();
+    let service = world.node.router().table.find_service(crate::ids::ServiceId(SERVERS)).unwrap();
     assert_eq!(world.node.router().table.instances_of(service).count(), 2);
 }
 
@@ -174,20 +142,12 @@ fn what_nothing_has_is_refused_at_once_and_remembered_for_a_second() {
         world.said.clear();
         world.run(999);
         world.dial(&first);
-        assert_eq!(
-            (world.delivered.len(), world.resolves()),
-            (3, 0),
-            "without asking"
-        );
+        assert_eq!((world.delivered.len(), world.resolves()), (3, 0), "without asking");
         assert_unreachable(&world.delivered[2], &first);
         assert_eq!(world.drops(DropReason::UnknownService), 3);
         world.run(1);
         world.dial(&first);
-        assert_eq!(
-            (world.delivered.len(), world.resolves()),
-            (3, 1),
-            "a second is over"
-        );
+        assert_eq!((world.delivered.len(), world.resolves()), (3, 1), "a second is over");
         // Meanwhile it has been deployed.
         let stream = world.resolve().stream;
         world.manager(Message::Table(table(stream, SERVERS, &[50], &[(0, B)])));
@@ -203,12 +163,7 @@ fn a_negative_answer_ends_when_the_service_comes() {
     world.manager(Message::NotFound { stream });
     world.dial(&dial(Family::V6, 1, DIALLED));
     let stream = world.resolve().stream;
-    world.manager(Message::Table(table(
-        stream,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B)],
-    )));
+    world.manager(Message::Table(table(stream, SERVERS, &[DIALLED], &[(0, B)])));
     world.dial(&dial(Family::V4, 1, DIALLED));
     assert_eq!(world.forwarded.len(), 2);
 }
@@ -238,10 +193,7 @@ fn what_the_manager_has_no_room_for_is_refused() {
     let packet = dial(Family::V4, 1, DIALLED);
     world.dial(&packet);
     let request = world.resolve().stream;
-    world.manager(Message::Refused {
-        request,
-        refusal: Refusal::Full,
-    });
+    world.manager(Message::Refused { request, refusal: Refusal::Full });
     assert_unreachable(&world.delivered[0], &packet);
     assert_eq!(world.drops(DropReason::ResolveFull), 1);
 }
@@ -271,24 +223,11 @@ fn the_queue_is_bounded_per_address_and_drops_the_oldest_first() {
     for port in 1..=6 {
         world.dial(&dial(Family::V4, port, DIALLED));
     }
-    assert_eq!(
-        world.node.waiting(),
-        WAITING / 2,
-        "half of it for one address"
-    );
+    assert_eq!(world.node.waiting(), WAITING / 2, "half of it for one address");
     assert_eq!(world.drops(DropReason::PendingFull), 2);
     let stream = world.resolve().stream;
-    world.manager(Message::Table(table(
-        stream,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B)],
-    )));
-    let ports: Vec<_> = world
-        .forwarded
-        .iter()
-        .map(|(_, p)| source_port(p))
-        .collect();
+    world.manager(Message::Table(table(stream, SERVERS, &[DIALLED], &[(0, B)])));
+    let ports: Vec<_> = world.forwarded.iter().map(|(_, p)| source_port(p)).collect();
     assert_eq!(ports, [3, 4, 5, 6]);
 }
 
@@ -300,42 +239,24 @@ fn the_queue_is_bounded_in_all_and_drops_the_oldest_first() {
             world.dial(&dial(Family::V4, port, 50 + n));
         }
     }
-    assert_eq!(
-        (world.node.waiting(), world.drops(DropReason::PendingFull)),
-        (WAITING, 0)
-    );
+    assert_eq!((world.node.waiting(), world.drops(DropReason::PendingFull)), (WAITING, 0));
     world.dial(&dial(Family::V4, 3, 54));
-    assert_eq!(
-        (world.node.waiting(), world.drops(DropReason::PendingFull)),
-        (WAITING, 1)
-    );
+    assert_eq!((world.node.waiting(), world.drops(DropReason::PendingFull)), (WAITING, 1));
     world.run(2_000);
     let told: Vec<_> = world.delivered.iter().map(|p| view(p).src()).collect();
     let of = |n: u32| service_ip(n).of(Family::V4);
-    assert_eq!(
-        told,
-        [50, 51, 51, 52, 52, 53, 53, 54].map(of),
-        "the first of them is missing"
-    );
+    assert_eq!(told, [50, 51, 51, 52, 52, 53, 53, 54].map(of), "the first of them is missing");
 }
 
 #[test]
 fn a_packet_that_is_too_long_does_not_wait_but_its_question_is_asked() {
     let mut world = World::ready();
-    let long = Sample {
-        payload: vec![0; 1600],
-        ..dial(Family::V4, 1, DIALLED)
-    };
+    let long = Sample { payload: vec![0; 1600], ..dial(Family::V4, 1, DIALLED) };
     world.dial(&long);
     assert_eq!(world.drops(DropReason::PendingTooLong), 1);
     assert_eq!((world.resolves(), world.node.waiting()), (1, 0));
     let stream = world.resolve().stream;
-    world.manager(Message::Table(table(
-        stream,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B)],
-    )));
+    world.manager(Message::Table(table(stream, SERVERS, &[DIALLED], &[(0, B)])));
     world.dial(&long);
     assert_eq!(world.forwarded.len(), 1);
 }
@@ -348,27 +269,14 @@ fn a_peers_packet_from_a_source_that_is_not_known_is_held_until_it_is() {
     }
     assert_eq!((world.resolves(), world.node.waiting()), (1, 2));
     let question = world.resolve();
-    assert_eq!(
-        question.key,
-        ResolveKey::Address(instance_ip(SERVERS, 5).of(Family::V4))
-    );
+    assert_eq!(question.key, ResolveKey::Address(instance_ip(SERVERS, 5).of(Family::V4)));
     assert_eq!(question.asker, None);
-    world.manager_only(
-        MANAGER,
-        Message::Table(single(question.stream, SERVERS, 5, B)),
-    );
+    world.manager_only(MANAGER, Message::Table(single(question.stream, SERVERS, 5, B)));
     world.receive_only(B, &from_server(Family::V4, 5, 3).build());
     world.settle();
-    let ports: Vec<_> = world
-        .delivered
-        .iter()
-        .map(|p| view(p).ports().unwrap().1)
-        .collect();
+    let ports: Vec<_> = world.delivered.iter().map(|p| view(p).ports().unwrap().1).collect();
     assert_eq!(ports, [1, 2, 3], "in order");
-    assert_eq!(
-        view(&world.delivered[0]).src(),
-        instance_ip(SERVERS, 5).of(Family::V4)
-    );
+    assert_eq!(view(&world.delivered[0]).src(), instance_ip(SERVERS, 5).of(Family::V4));
 }
 
 #[test]
@@ -397,8 +305,16 @@ fn a_held_packet_of_a_peer_that_is_gone_meanwhile_is_dropped() {
     let mut gone = table(stream, SERVERS, &[], &[]);
     (gone.sequence, gone.kind, gone.header) = (2, crate::sync::message::PageKind::Gone, None);
     world.manager(Message::Table(gone));
-    assert!(world.node.find_peer(&key(B)).is_none());
     let question = world.resolve();
+    // So many other nodes that its place is needed.
+    world.dial(&dial(Family::V4, 1, 2));
+    let others: Vec<_> = (0..6).map(|n| (n, 10 + n)).collect();
+    let mut page = table(world.resolve().stream, 2, &[2], &others);
+    world.manager(Message::Table(page.clone()));
+    assert!(world.node.find_peer(&key(B)).is_none());
+    (page.sequence, page.kind) = (2, crate::sync::message::PageKind::Replace { from: 0, to: Some(1) });
+    (page.records, page.nodes) = Default::default();
+    world.manager(Message::Table(page));
     world.manager(Message::Table(single(question.stream, SERVERS, 5, B)));
     assert_eq!(world.drops(DropReason::UnknownPeer), 1);
     assert_eq!(world.delivered.len(), 0);
@@ -407,26 +323,14 @@ fn a_held_packet_of_a_peer_that_is_gone_meanwhile_is_dropped() {
 #[test]
 fn nobody_is_asked_about_addresses_that_no_instance_can_have() {
     let (mut world, _) = World::with_servers(&[(0, B)]);
-    let from = |dual: crate::addr::Dual| Sample {
-        src: dual.of(Family::V4),
-        ..from_server(Family::V4, 0, 1)
-    };
+    let from = |dual: crate::addr::Dual| Sample { src: dual.of(Family::V4), ..from_server(Family::V4, 0, 1) };
     world.receive(B, &from(namespace_ip(B, 50)).build());
     world.receive(B, &from(service_ip(DIALLED)).build());
-    assert_eq!(
-        (world.resolves(), world.drops(DropReason::SpoofedSource)),
-        (0, 2)
-    );
+    assert_eq!((world.resolves(), world.drops(DropReason::SpoofedSource)), (0, 2));
     // A packet of a stranger among the local applications asks nothing either.
-    let stranger = Sample {
-        src: namespace_ip(A, 50).of(Family::V4),
-        ..dial(Family::V4, 1, 77)
-    };
+    let stranger = Sample { src: namespace_ip(A, 50).of(Family::V4), ..dial(Family::V4, 1, 77) };
     world.dial(&stranger);
-    assert_eq!(
-        (world.resolves(), world.drops(DropReason::UnknownSource)),
-        (0, 1)
-    );
+    assert_eq!((world.resolves(), world.drops(DropReason::UnknownSource)), (0, 1));
 }
 
 #[test]
@@ -444,11 +348,6 @@ fn an_instance_ip_is_looked_up_too_and_brings_that_instance_only() {
     world.dial(&dial(Family::V4, 1, DIALLED));
     assert_eq!((world.forwarded.len(), world.resolves()), (1, 1));
     let stream = world.resolve().stream;
-    world.manager(Message::Table(table(
-        stream,
-        SERVERS,
-        &[DIALLED],
-        &[(2, C), (3, B)],
-    )));
+    world.manager(Message::Table(table(stream, SERVERS, &[DIALLED], &[(2, C), (3, B)])));
     assert_eq!(world.forwarded[1].0, C);
 }

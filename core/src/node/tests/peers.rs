@@ -10,12 +10,7 @@ use crate::table::samples::{endpoint, node_record};
 
 fn known(news: &PeerNews) -> (u32, bool) {
     match news {
-        PeerNews::Known {
-            key,
-            endpoint: at,
-            restarted,
-            ..
-        } => {
+        PeerNews::Known { key, endpoint: at, restarted, .. } => {
             assert_ne!(*at, crate::ids::Endpoint::UNKNOWN);
             (u32::from(key.0[0]), *restarted)
         }
@@ -39,12 +34,7 @@ fn a_peer_is_told_of_before_its_first_packet_and_when_it_changes_and_when_it_goe
     let stream = world.resolve().stream;
     let page = table(stream, SERVERS, &[DIALLED], &[(0, B)]);
     world.manager(Message::Table(page.clone()));
-    let [
-        PeerNews::Known {
-            peer, endpoint: at, ..
-        },
-    ] = world.peers[..]
-    else {
+    let [PeerNews::Known { peer, endpoint: at, .. }] = world.peers[..] else {
         panic!("{:?}", world.peers);
     };
     assert_eq!((world.forwarded[0].0, at), (B, endpoint(B)));
@@ -56,38 +46,22 @@ fn a_peer_is_told_of_before_its_first_packet_and_when_it_changes_and_when_it_goe
         nodes: [record].into_iter().collect(),
         ..page.clone()
     };
-    let moved = NodeRecord {
-        endpoint: endpoint(77),
-        ..node_record(B)
-    };
+    let moved = NodeRecord { endpoint: endpoint(77), ..node_record(B) };
     world.manager(Message::Table(change(2, moved)));
-    assert_eq!(
-        world.peers,
-        [PeerNews::Known {
-            peer,
-            key: key(B),
-            endpoint: endpoint(77),
-            restarted: false
-        }]
-    );
+    assert_eq!(world.peers, [PeerNews::Known { peer, key: key(B), endpoint: endpoint(77), restarted: false }]);
     world.peers.clear();
     let restarted = NodeRecord { epoch: 2, ..moved };
     world.manager(Message::Table(change(3, restarted)));
-    assert_eq!(
-        world.peers,
-        [PeerNews::Known {
-            peer,
-            key: key(B),
-            endpoint: endpoint(77),
-            restarted: true
-        }]
-    );
+    assert_eq!(world.peers, [PeerNews::Known { peer, key: key(B), endpoint: endpoint(77), restarted: true }]);
     world.peers.clear();
     world.manager(Message::Table(change(4, restarted)));
     assert_eq!(world.peers, [], "nothing new");
     let mut gone = change(5, restarted);
     gone.kind = PageKind::Gone;
     world.manager(Message::Table(gone));
+    world.run(LINGER - 2_000);
+    assert_eq!(world.peers, [], "it may not know yet that nobody here needs it");
+    world.run(4_000);
     assert_eq!(world.peers, [PeerNews::Gone { peer, key: key(B) }]);
     assert!(world.node.peer(peer).is_none());
     let before = world.drops(DropReason::UnknownPeer);
@@ -121,12 +95,7 @@ fn a_peer_that_does_not_answer_is_avoided_until_it_does_or_starts_again() {
         sequence: 2,
         kind: PageKind::Patch,
         header: None,
-        nodes: [NodeRecord {
-            epoch: 9,
-            ..node_record(B)
-        }]
-        .into_iter()
-        .collect(),
+        nodes: [NodeRecord { epoch: 9, ..node_record(B) }].into_iter().collect(),
         ..table(stream, SERVERS, &[], &[(0, B)])
     };
     world.manager(Message::Table(again));

@@ -22,10 +22,7 @@ fn hellos(world: &World) -> Vec<(u32, u32)> {
 fn a_node_says_who_it_is_until_it_is_welcome_and_again_before_its_lease_ends() {
     let mut world = World::start(profile(), &[MANAGER]);
     let hello = world.hello();
-    assert_eq!(
-        (hello.epoch, hello.joining, hello.name.as_str()),
-        (5, None, "a")
-    );
+    assert_eq!((hello.epoch, hello.joining, hello.name.as_str()), (5, None, "a"));
     assert_eq!(hello.capacities, profile().capacities);
     world.run(10_000);
     // 0, 0.25, 0.75, 1.75, 3.75, 5.75, 7.75, 9.75 s.
@@ -42,10 +39,7 @@ fn a_node_says_who_it_is_until_it_is_welcome_and_again_before_its_lease_ends() {
     assert_eq!(hellos(&world).len(), 1);
     assert!(world.node.client().is_connected(world.now));
     world.run(6_000);
-    assert!(
-        !world.node.client().is_connected(world.now),
-        "the lease is over"
-    );
+    assert!(!world.node.client().is_connected(world.now), "the lease is over");
     world.welcome(1);
     assert!(world.node.client().is_connected(world.now));
 }
@@ -60,10 +54,7 @@ fn a_welcome_that_answers_nothing_changes_nothing() {
     world.manager(Message::Welcome(welcome(second + 1, 1)));
     assert!(world.node.client().membership().is_none(), "not said yet");
     world.manager(Message::Welcome(welcome(first, 1)));
-    assert!(
-        world.node.client().membership().is_some(),
-        "either may be the one that is answered"
-    );
+    assert!(world.node.client().membership().is_some(), "either may be the one that is answered");
     let answered = world.now;
     world.run(5_000);
     // What comes late is of the time before that answer.
@@ -72,10 +63,7 @@ fn a_welcome_that_answers_nothing_changes_nothing() {
     }
     assert_eq!(world.node.client().counters.unexpected, 3);
     let end = Instant(answered.0 + u64::from(LEASE_MS));
-    assert!(
-        !world.node.client().is_connected(end),
-        "the lease was not renewed"
-    );
+    assert!(!world.node.client().is_connected(end), "the lease was not renewed");
 }
 
 #[test]
@@ -84,22 +72,16 @@ fn a_manager_that_is_silent_gives_way_to_the_next() {
     world.run(8_000);
     let to: Vec<_> = hellos(&world).iter().map(|(to, _)| *to).collect();
     assert_eq!(to[..10], [7, 7, 7, 7, 8, 8, 8, 8, 7, 7]);
-    let (_, request) = *hellos(&world)
-        .iter()
-        .rev()
-        .find(|(to, _)| *to == STANDBY)
-        .unwrap();
+    let (_, request) = *hellos(&world).iter().rev().find(|(to, _)| *to == STANDBY).unwrap();
     assert_eq!(hellos(&world).last().unwrap().0, MANAGER);
     world.manager_only(STANDBY, Message::Welcome(welcome(request, 1)));
-    assert!(
-        world.node.client().membership().is_none(),
-        "it is not the one that is spoken to"
-    );
+    assert!(world.node.client().membership().is_none(), "it is not the one that is spoken to");
     world.welcome(1);
     assert!(world.node.client().membership().is_some());
     // The welcome names one manager only: the other one is believed no more.
     world.settle();
     assert!(!world.node.client().is_manager(&key(STANDBY)));
+    world.run(LINGER + 5_000);
     assert!(world.node.find_peer(&key(STANDBY)).is_none());
 }
 
@@ -107,10 +89,7 @@ fn a_manager_that_is_silent_gives_way_to_the_next() {
 fn a_refusal_is_told_and_asked_about_again_later() {
     let mut world = World::start(profile(), &[MANAGER]);
     let request = world.hello().request;
-    let refused = Message::Refused {
-        request,
-        refusal: Refusal::Subnet,
-    };
+    let refused = Message::Refused { request, refusal: Refusal::Subnet };
     world.manager(refused.clone());
     assert_eq!(world.node.client().refusal(), Some(Refusal::Subnet));
     world.said.clear();
@@ -126,10 +105,7 @@ fn a_refusal_is_told_and_asked_about_again_later() {
 
 #[test]
 fn a_node_that_joins_says_its_own_key_once_and_then_speaks_under_it() {
-    let joining = Profile {
-        joining: true,
-        ..profile()
-    };
+    let joining = Profile { joining: true, ..profile() };
     let mut world = World::start(joining, &[MANAGER]);
     world.node.resume(world.now, attachment(0)).unwrap();
     world.settle();
@@ -139,20 +115,14 @@ fn a_node_that_joins_says_its_own_key_once_and_then_speaks_under_it() {
     world.said.clear();
     world.manager(Message::Welcome(welcome(hello.request, 1)));
     assert!(!world.node.client().is_joining());
-    assert!(
-        !world.node.client().is_connected(world.now),
-        "under the own key it has said nothing yet"
-    );
+    assert!(!world.node.client().is_connected(world.now), "under the own key it has said nothing yet");
     let messages = world.messages();
     let [Message::Hello(own)] = &messages[..] else {
         panic!("{messages:?}");
     };
     assert_eq!(own.joining, None);
     world.manager(Message::Welcome(welcome(hello.request, 1)));
-    assert!(
-        !world.node.client().is_connected(world.now),
-        "the welcome of the join key came twice"
-    );
+    assert!(!world.node.client().is_connected(world.now), "the welcome of the join key came twice");
     world.manager(Message::Welcome(welcome(own.request, 1)));
     assert!(world.node.client().is_connected(world.now));
     let attach = world.attach_request();
@@ -168,18 +138,11 @@ fn a_manager_that_has_forgotten_is_told_everything_again() {
     world.manager(Message::Restarted { epoch: 2 });
     assert_eq!(hellos(&world).len(), 1, "one is under way");
     world.welcome(2);
-    assert_eq!(
-        world.attach_request().kind,
-        AttachKind::Resume(attachment(0).id)
-    );
+    assert_eq!(world.attach_request().kind, AttachKind::Resume(attachment(0).id));
     let whole = Subject::whole(crate::ids::ServiceId(SERVERS));
     let again = world.resolve_of(whole);
     assert_ne!(again.stream, stream, "a new stream");
-    assert_eq!(
-        again.asker,
-        Some(attachment(0).id),
-        "it is introduced again"
-    );
+    assert_eq!(again.asker, Some(attachment(0).id), "it is introduced again");
     world.resolve_of(subject_of(CLIENTS, 0));
     assert_eq!(world.node.client().interests(), before);
     // What is known goes on meanwhile.
@@ -189,12 +152,7 @@ fn a_manager_that_has_forgotten_is_told_everything_again() {
     let asked = world.resolves();
     world.run(300);
     assert_eq!(world.resolves(), asked + 2);
-    world.manager(Message::Table(table(
-        again.stream,
-        SERVERS,
-        &[DIALLED],
-        &[(0, B), (1, C)],
-    )));
+    world.manager(Message::Table(table(again.stream, SERVERS, &[DIALLED], &[(0, B), (1, C)])));
     let asked = world.resolves();
     world.run(1_000);
     assert!(world.said.iter().skip(asked).all(|(_, m)| {
@@ -212,28 +170,16 @@ fn a_manager_that_has_forgotten_is_told_everything_again() {
 fn a_manager_whose_digests_differ_gets_streams_or_instances_again() {
     for (reopen, reattach) in [(false, false), (true, false), (false, true), (true, true)] {
         let (mut world, _) = World::with_servers(&[(0, B)]);
-        world
-            .node
-            .peer_established(world.now, world.node.find_peer(&key(MANAGER)).unwrap());
+        world.node.peer_established(world.now, world.node.find_peer(&key(MANAGER)).unwrap());
         world.run(3_000);
         let hello = world.hello();
         assert_eq!((hello.streams.count, hello.instances.count), (2, 1));
         world.said.clear();
-        let answer = crate::sync::message::Welcome {
-            reopen,
-            reattach,
-            ..welcome(hello.request, 1)
-        };
+        let answer = crate::sync::message::Welcome { reopen, reattach, ..welcome(hello.request, 1) };
         world.manager(Message::Welcome(answer));
         let messages = world.messages();
-        let streams = messages
-            .iter()
-            .filter(|m| matches!(m, Message::Resolve(_)))
-            .count();
-        let instances = messages
-            .iter()
-            .filter(|m| matches!(m, Message::Attach(_)))
-            .count();
+        let streams = messages.iter().filter(|m| matches!(m, Message::Resolve(_))).count();
+        let instances = messages.iter().filter(|m| matches!(m, Message::Attach(_))).count();
         assert_eq!(streams, if reopen { 2 } else { 0 });
         assert_eq!(instances, usize::from(reattach));
     }
@@ -257,12 +203,7 @@ fn nothing_but_hello_is_said_before_the_welcome() {
     world.attach("app.ns.svc.ns", 1).unwrap();
     world.dial(&dial(Family::V4, 1, DIALLED));
     world.run(60_000);
-    assert!(
-        world
-            .said
-            .iter()
-            .all(|(_, m)| matches!(m, Message::Hello(_)))
-    );
+    assert!(world.said.iter().all(|(_, m)| matches!(m, Message::Hello(_))));
     assert_eq!(world.drops(DropReason::ResolveTimeout), 1);
     world.welcome(1);
     world.attach_request();
@@ -298,29 +239,17 @@ fn control_payloads_that_make_no_sense_are_survived_and_counted() {
     assert_eq!(world.drops(DropReason::BadControl), len as u64 - 1);
     payload[0] = 2;
     world.receive(MANAGER, &payload[..len]);
-    assert_eq!(
-        world.drops(DropReason::BadControl),
-        len as u64,
-        "another version"
-    );
+    assert_eq!(world.drops(DropReason::BadControl), len as u64, "another version");
     world.receive(MANAGER, &[]);
     world.receive(B, &[]);
-    assert_eq!(
-        world.drops(DropReason::BadControl),
-        len as u64,
-        "a keepalive is no message"
-    );
+    assert_eq!(world.drops(DropReason::BadControl), len as u64, "a keepalive is no message");
     for first in [0x10, 0x50, 0xff] {
         world.receive(B, &[first, 0, 0]);
     }
     assert_eq!(world.drops(DropReason::Malformed), 3);
     // What only nodes say, a manager does not.
     let before = world.node.client().counters.unexpected;
-    world.manager(Message::Ack {
-        subject: Subject::default(),
-        stream: 1,
-        sequence: 1,
-    });
+    world.manager(Message::Ack { subject: Subject::default(), stream: 1, sequence: 1 });
     assert_eq!(world.node.client().counters.unexpected, before + 1);
     world.dial(&dial(Family::V4, 1, DIALLED));
     assert_eq!(world.forwarded.len(), 1, "it goes on as before");

@@ -9,9 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::packet::reply::{self, MAX_REPLY_LEN};
 use crate::packet::rewrite;
-use crate::packet::samples::{
-    Extension, Kind, Sample, V4_ACK, V4_SYN, V6_SYN, family, from_hex, one_of_each, sample,
-};
+use crate::packet::samples::{Extension, Kind, Sample, V4_ACK, V4_SYN, V6_SYN, family, from_hex, one_of_each, sample};
 
 fn view(packet: &[u8]) -> Result<View, Malformed> {
     View::parse(packet, Offload::NONE)
@@ -60,10 +58,7 @@ fn captured_syns_are_read() {
 fn the_identifier_of_an_echo_serves_as_the_port_of_who_asks() {
     for family in [Family::V4, Family::V6] {
         let request = view(&Sample::plain(family, Kind::EchoRequest, 8).build()).unwrap();
-        assert_eq!(
-            request.icmp(),
-            Some(IcmpKind::EchoRequest { ident: 40_000 })
-        );
+        assert_eq!(request.icmp(), Some(IcmpKind::EchoRequest { ident: 40_000 }));
         assert_eq!(request.ports(), Some((40_000, 0)));
         let reply = view(&Sample::plain(family, Kind::EchoReply, 8).build()).unwrap();
         assert_eq!(reply.icmp(), Some(IcmpKind::EchoReply { ident: 40_000 }));
@@ -85,10 +80,7 @@ fn icmp_errors_are_told_from_other_messages() {
         let is_error = matches!(kind_of(Family::V6, kind), IcmpKind::Error { .. });
         assert_eq!(is_error, kind < 128, "ICMPv6 {kind}");
     }
-    assert_eq!(
-        kind_of(Family::V4, 13),
-        IcmpKind::Other { kind: 13, code: 0 }
-    );
+    assert_eq!(kind_of(Family::V4, 13), IcmpKind::Other { kind: 13, code: 0 });
 }
 
 #[test]
@@ -111,11 +103,7 @@ fn ipv4_fragments_have_ports_in_the_first_only() {
     // The datagram is longer than this fragment of it.
     packet[24..26].copy_from_slice(&1000_u16.to_be_bytes());
     let first = view(&packet).unwrap();
-    let fragment = Fragment {
-        offset: 0,
-        more: true,
-        id: 0x1234,
-    };
+    let fragment = Fragment { offset: 0, more: true, id: 0x1234 };
     assert_eq!(first.fragment(), Some(fragment));
     assert!(fragment.is_first());
     assert!(!first.dont_fragment());
@@ -123,14 +111,7 @@ fn ipv4_fragments_have_ports_in_the_first_only() {
 
     packet[6..8].copy_from_slice(&(0x2000_u16 | 185).to_be_bytes());
     let later = view(&packet).unwrap();
-    assert_eq!(
-        later.fragment(),
-        Some(Fragment {
-            offset: 1480,
-            more: true,
-            id: 0x1234
-        })
-    );
+    assert_eq!(later.fragment(), Some(Fragment { offset: 1480, more: true, id: 0x1234 }));
     assert_eq!(later.ports(), None);
     assert_eq!(later.protocol(), Protocol::Udp);
     assert_eq!(later.transport(), &Transport::LaterFragment);
@@ -138,36 +119,20 @@ fn ipv4_fragments_have_ports_in_the_first_only() {
 
 #[test]
 fn ipv6_fragments_have_ports_in_the_first_only() {
-    let sample = Sample {
-        extensions: vec![Extension::HopByHop, Extension::Atomic],
-        ..Sample::plain(Family::V6, Kind::Udp, 16)
-    };
+    let sample =
+        Sample { extensions: vec![Extension::HopByHop, Extension::Atomic], ..Sample::plain(Family::V6, Kind::Udp, 16) };
     let mut packet = sample.build();
     assert_eq!(view(&packet).unwrap().fragment(), None, "atomic");
 
     let field = 40 + 8 + 2;
     packet[field..field + 2].copy_from_slice(&1_u16.to_be_bytes());
     let first = view(&packet).unwrap();
-    assert_eq!(
-        first.fragment(),
-        Some(Fragment {
-            offset: 0,
-            more: true,
-            id: 7
-        })
-    );
+    assert_eq!(first.fragment(), Some(Fragment { offset: 0, more: true, id: 7 }));
     assert_eq!(first.ports(), Some((40_000, 80)));
 
     packet[field..field + 2].copy_from_slice(&(1480_u16 | 1).to_be_bytes());
     let later = view(&packet).unwrap();
-    assert_eq!(
-        later.fragment(),
-        Some(Fragment {
-            offset: 1480,
-            more: true,
-            id: 7
-        })
-    );
+    assert_eq!(later.fragment(), Some(Fragment { offset: 1480, more: true, id: 7 }));
     assert_eq!(later.ports(), None);
     assert_eq!(later.transport_offset(), 56);
     assert_eq!(later.protocol(), Protocol::Udp);
@@ -232,15 +197,8 @@ fn the_reasons_of_malformed_packets_are_told() {
 
 #[test]
 fn the_walk_over_extension_headers_is_bounded_and_ordered() {
-    let with = |extensions: Vec<Extension>| {
-        view(
-            &Sample {
-                extensions,
-                ..Sample::plain(Family::V6, Kind::Tcp, 0)
-            }
-            .build(),
-        )
-    };
+    let with =
+        |extensions: Vec<Extension>| view(&Sample { extensions, ..Sample::plain(Family::V6, Kind::Tcp, 0) }.build());
     assert!(with(vec![Extension::Destination; 8]).is_ok());
     for extensions in [
         vec![Extension::Destination; 9],
@@ -250,22 +208,15 @@ fn the_walk_over_extension_headers_is_bounded_and_ordered() {
         assert_eq!(with(extensions), Err(Malformed::ExtensionHeaders));
     }
     // A header that says it is longer than the packet.
-    let mut packet = Sample {
-        extensions: vec![Extension::Destination],
-        ..Sample::plain(Family::V6, Kind::Tcp, 0)
-    }
-    .build();
+    let mut packet =
+        Sample { extensions: vec![Extension::Destination], ..Sample::plain(Family::V6, Kind::Tcp, 0) }.build();
     packet[41] = 200;
     assert_eq!(view(&packet), Err(Malformed::ExtensionHeaders));
 }
 
 #[test]
 fn a_source_route_with_segments_left_is_refused() {
-    let mut packet = Sample {
-        extensions: vec![Extension::Routing],
-        ..Sample::plain(Family::V6, Kind::Tcp, 0)
-    }
-    .build();
+    let mut packet = Sample { extensions: vec![Extension::Routing], ..Sample::plain(Family::V6, Kind::Tcp, 0) }.build();
     assert!(view(&packet).is_ok());
     packet[43] = 1;
     assert_eq!(view(&packet), Err(Malformed::SourceRoute));
@@ -276,13 +227,7 @@ fn a_partial_checksum_must_be_where_the_protocol_has_it() {
     let packet = Sample::plain(Family::V4, Kind::Tcp, 100).build();
     let parse = |start, offset| {
         let checksum = Checksum::Partial { start, offset };
-        View::parse(
-            &packet,
-            Offload {
-                checksum,
-                gso_size: 1400,
-            },
-        )
+        View::parse(&packet, Offload { checksum, gso_size: 1400 })
     };
     assert_eq!(parse(20, 16).unwrap().offload().gso_size, 1400);
     for (start, offset) in [(20, 6), (24, 16), (0, 16), (u16::MAX, u16::MAX)] {
@@ -295,11 +240,7 @@ fn the_first_bytes_of_a_packet_are_no_packet() {
     for sample in one_of_each() {
         let packet = sample.build();
         for len in 0..packet.len() - sample.padding {
-            let expected = if len == 0 {
-                Malformed::Empty
-            } else {
-                Malformed::Truncated
-            };
+            let expected = if len == 0 { Malformed::Empty } else { Malformed::Truncated };
             assert_eq!(view(&packet[..len]), Err(expected), "{:?}", sample.kind);
         }
         assert!(view(&packet).is_ok(), "{:?}", sample.kind);

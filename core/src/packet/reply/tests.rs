@@ -25,10 +25,7 @@ fn checked(out: &[u8], len: usize) -> (View, Vec<u8>) {
     }
     match view.protocol() {
         Protocol::Icmp => assert_eq!(slow_sum(message), 0xffff),
-        other => assert_eq!(
-            slow_checksum(view.src(), view.dst(), other.number(), message),
-            0
-        ),
+        other => assert_eq!(slow_checksum(view.src(), view.dst(), other.number(), message), 0),
     }
     (view, packet)
 }
@@ -36,10 +33,7 @@ fn checked(out: &[u8], len: usize) -> (View, Vec<u8>) {
 #[test]
 fn a_segment_with_ack_gets_a_reset_at_the_number_it_expects() {
     for family in FAMILIES {
-        let sample = Sample {
-            tcp_flags: 0x18,
-            ..Sample::plain(family, Kind::Tcp, 33)
-        };
+        let sample = Sample { tcp_flags: 0x18, ..Sample::plain(family, Kind::Tcp, 33) };
         let mut out = [0xaa; MAX_REPLY_LEN];
         let len = tcp_reset_for(&mut out, &view(&sample.build())).unwrap();
         let (reply, _) = checked(&out, len);
@@ -59,10 +53,7 @@ fn a_segment_without_ack_gets_a_reset_that_acknowledges_all_of_it() {
         (0x03, 33, 0x0102_0304 + 35), // SYN and FIN
     ] {
         for family in FAMILIES {
-            let sample = Sample {
-                tcp_flags: flags,
-                ..Sample::plain(family, Kind::Tcp, payload)
-            };
+            let sample = Sample { tcp_flags: flags, ..Sample::plain(family, Kind::Tcp, payload) };
             let mut out = [0xaa; MAX_REPLY_LEN];
             let len = tcp_reset_for(&mut out, &view(&sample.build())).unwrap();
             let (reply, _) = checked(&out, len);
@@ -89,29 +80,17 @@ fn a_reset_is_written_as_told() {
     assert_eq!((reply.src(), reply.dst()), (reset.src, reset.dst));
     let tcp = reply.tcp().unwrap();
     assert_eq!((tcp.seq, tcp.flags), (reset.seq, TcpFlags::RST));
-    let mixed = TcpReset {
-        dst: "fc00::1".parse().unwrap(),
-        ..reset
-    };
+    let mixed = TcpReset { dst: "fc00::1".parse().unwrap(), ..reset };
     assert_eq!(tcp_reset(&mut out, &mixed), Err(ReplyError::MixedFamilies));
-    let nowhere = TcpReset {
-        dst: "0.0.0.0".parse().unwrap(),
-        ..reset
-    };
-    assert_eq!(
-        tcp_reset(&mut out, &nowhere),
-        Err(ReplyError::Refused(Refusal::Destination))
-    );
+    let nowhere = TcpReset { dst: "0.0.0.0".parse().unwrap(), ..reset };
+    assert_eq!(tcp_reset(&mut out, &nowhere), Err(ReplyError::Refused(Refusal::Destination)));
 }
 
 #[test]
 fn an_unreachable_quotes_the_packet_without_its_padding() {
     for (family, kind) in [(Family::V4, 3), (Family::V6, 1)] {
         for transport in [Kind::Tcp, Kind::Udp, Kind::EchoRequest] {
-            let sample = Sample {
-                padding: 7,
-                ..Sample::plain(family, transport, 50)
-            };
+            let sample = Sample { padding: 7, ..Sample::plain(family, transport, 50) };
             let packet = sample.build();
             let mut out = [0xaa; MAX_REPLY_LEN];
             let len = unreachable(&mut out, &packet, &view(&packet), sample.dst, 13).unwrap();
@@ -180,10 +159,7 @@ fn what_must_not_be_answered_is_not_answered() {
     for family in FAMILIES {
         let tcp = Sample::plain(family, Kind::Tcp, 8);
         assert_eq!(refusals(&tcp.build()), [None; 3]);
-        let reset = Sample {
-            tcp_flags: 0x04,
-            ..tcp.clone()
-        };
+        let reset = Sample { tcp_flags: 0x04, ..tcp.clone() };
         assert_eq!(refusals(&reset.build())[2], Some(Refusal::Reset));
         let udp = Sample::plain(family, Kind::Udp, 8);
         assert_eq!(refusals(&udp.build()), [None, None, Some(Refusal::NotTcp)]);
@@ -201,15 +177,9 @@ fn what_must_not_be_answered_is_not_answered() {
         (Family::V6, "ff02::1"),
     ] {
         let plain = Sample::plain(family, Kind::Tcp, 8);
-        let from = Sample {
-            src: parse(address),
-            ..plain.clone()
-        };
+        let from = Sample { src: parse(address), ..plain.clone() };
         assert_eq!(refusals(&from.build()), [Some(Refusal::Source); 3]);
-        let to = Sample {
-            dst: parse(address),
-            ..plain
-        };
+        let to = Sample { dst: parse(address), ..plain };
         assert_eq!(refusals(&to.build()), [Some(Refusal::Destination); 3]);
     }
     let mut fragment = Sample::plain(Family::V4, Kind::Tcp, 8).build();
@@ -223,19 +193,13 @@ fn a_buffer_that_is_too_small_is_told_how_much_is_needed() {
         let packet = Sample::plain(family, Kind::Tcp, 8).build();
         let view = view(&packet);
         let mut out = [0; MAX_REPLY_LEN];
-        assert_eq!(
-            tcp_reset_for(&mut out[..reset_len - 1], &view),
-            Err(ReplyError::TooSmall { needed: reset_len })
-        );
+        assert_eq!(tcp_reset_for(&mut out[..reset_len - 1], &view), Err(ReplyError::TooSmall { needed: reset_len }));
         assert_eq!(tcp_reset_for(&mut out[..reset_len], &view), Ok(reset_len));
         assert_eq!(
             unreachable(&mut out[..error_len - 1], &packet, &view, view.dst(), 1),
             Err(ReplyError::TooSmall { needed: error_len })
         );
-        assert_eq!(
-            unreachable(&mut out[..error_len], &packet, &view, view.dst(), 1),
-            Ok(error_len)
-        );
+        assert_eq!(unreachable(&mut out[..error_len], &packet, &view, view.dst(), 1), Ok(error_len));
     }
 }
 
@@ -244,13 +208,7 @@ fn a_source_of_the_other_family_is_refused() {
     let packet = Sample::plain(Family::V4, Kind::Tcp, 8).build();
     let mut out = [0; MAX_REPLY_LEN];
     assert_eq!(
-        unreachable(
-            &mut out,
-            &packet,
-            &view(&packet),
-            "fdff::1".parse().unwrap(),
-            1
-        ),
+        unreachable(&mut out, &packet, &view(&packet), "fdff::1".parse().unwrap(), 1),
         Err(ReplyError::MixedFamilies)
     );
 }

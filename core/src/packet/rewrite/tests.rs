@@ -9,8 +9,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use super::*;
 
 use crate::packet::samples::{
-    Kind, Sample, V4_ACK, V4_SYN, V6_SYN, address, family, from_hex, sample, slow_checksum,
-    slow_pseudo_header, slow_sum,
+    Kind, Sample, V4_ACK, V4_SYN, V6_SYN, address, family, from_hex, sample, slow_checksum, slow_pseudo_header,
+    slow_sum,
 };
 use crate::packet::{Malformed, Offload};
 
@@ -18,11 +18,7 @@ fn rewritten(packet: &[u8], offload: Offload, src: Option<IpAddr>, dst: Option<I
     let mut packet = packet.to_vec();
     let view = View::parse(&packet, offload).unwrap();
     rewrite(&mut packet, &view, src, dst).unwrap();
-    assert_eq!(
-        View::parse(&packet, offload),
-        Ok(view.with_addresses(src, dst)),
-        "the view must tell the new packet"
-    );
+    assert_eq!(View::parse(&packet, offload), Ok(view.with_addresses(src, dst)), "the view must tell the new packet");
     packet
 }
 
@@ -41,11 +37,9 @@ fn difference(a: u16, b: u16) -> u32 {
 
 #[test]
 fn captured_packets_have_checksums_that_are_right_before_and_after() {
-    for (hex, src, dst) in [
-        (V4_ACK, "10.18.30.65", "10.30.0.1"),
-        (V4_SYN, "10.18.30.65", "10.30.0.1"),
-        (V6_SYN, "fdff::1", "fc00::7901"),
-    ] {
+    for (hex, src, dst) in
+        [(V4_ACK, "10.18.30.65", "10.30.0.1"), (V4_SYN, "10.18.30.65", "10.30.0.1"), (V6_SYN, "fdff::1", "fc00::7901")]
+    {
         let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
         let before = from_hex(hex);
         let after = rewritten(&before, Offload::NONE, Some(src), Some(dst));
@@ -91,12 +85,7 @@ fn a_fragment_behind_the_first_changes_in_its_ip_header_only() {
     packet[6..8].copy_from_slice(&[0, 185]);
     let sum = !slow_sum(&[&packet[..10], &packet[12..20]].concat());
     set_field(&mut packet, 10, sum);
-    let after = rewritten(
-        &packet,
-        Offload::NONE,
-        Some("10.30.0.2".parse().unwrap()),
-        None,
-    );
+    let after = rewritten(&packet, Offload::NONE, Some("10.30.0.2".parse().unwrap()), None);
     assert_eq!(&after[20..], &packet[20..]);
     assert_eq!(slow_sum(&after[..20]), 0xffff);
     assert_eq!(&after[12..16], [10, 30, 0, 2]);
@@ -109,26 +98,15 @@ fn addresses_of_the_other_family_are_refused_and_nothing_changes() {
     let mut packet = before.clone();
     let view = View::parse(&packet, Offload::NONE).unwrap();
     for (src, dst) in [(Some(v6), None), (None, Some(v6)), (Some(v6), Some(v6))] {
-        assert_eq!(
-            rewrite(&mut packet, &view, src, dst),
-            Err(RewriteError::MixedFamilies)
-        );
+        assert_eq!(rewrite(&mut packet, &view, src, dst), Err(RewriteError::MixedFamilies));
     }
-    assert_eq!(
-        rewrite(&mut packet[..30], &view, None, None),
-        Err(RewriteError::Buffer)
-    );
+    assert_eq!(rewrite(&mut packet[..30], &view, None, None), Err(RewriteError::Buffer));
     assert_eq!(packet, before);
 }
 
 fn family_and_new_addresses() -> impl Strategy<Value = (Sample, Option<IpAddr>, Option<IpAddr>)> {
-    family().prop_flat_map(|family| {
-        (
-            sample(family),
-            prop::option::of(address(family)),
-            prop::option::of(address(family)),
-        )
-    })
+    family()
+        .prop_flat_map(|family| (sample(family), prop::option::of(address(family)), prop::option::of(address(family))))
 }
 
 proptest! {
@@ -219,18 +197,6 @@ proptest! {
 #[test]
 fn offload_that_does_not_fit_never_reaches_the_rewriting() {
     let packet = Sample::plain(Family::V6, Kind::Udp, 0).build();
-    let checksum = Checksum::Partial {
-        start: 40,
-        offset: 16,
-    };
-    assert_eq!(
-        View::parse(
-            &packet,
-            Offload {
-                checksum,
-                gso_size: 0
-            }
-        ),
-        Err(Malformed::Offload)
-    );
+    let checksum = Checksum::Partial { start: 40, offset: 16 };
+    assert_eq!(View::parse(&packet, Offload { checksum, gso_size: 0 }), Err(Malformed::Offload));
 }

@@ -14,28 +14,17 @@ const NOW: Instant = Instant::ZERO;
 
 /// Dials from client 0 and a source port; returns the number of the server that was picked.
 fn dial<const I: usize, const F: usize>(side: &mut Side<I, F>, family: Family, port: u16) -> u32 {
-    let request = packet(
-        family,
-        Kind::Tcp,
-        (client(0).1, port),
-        (service_ip(DIALLED), 80),
-    );
+    let request = packet(family, Kind::Tcp, (client(0).1, port), (service_ip(DIALLED), 80));
     let wire = side.send(NOW, &request.build()).to(B);
-    let dst = crate::packet::View::parse(&wire, Default::default())
-        .unwrap()
-        .dst();
-    (0..2000)
-        .find(|number| record(SERVERS, *number, B).namespace_ip.of(family) == dst)
-        .unwrap()
+    let dst = crate::packet::View::parse(&wire, Default::default()).unwrap().dst();
+    (0..2000).find(|number| record(SERVERS, *number, B).namespace_ip.of(family) == dst).unwrap()
 }
 
 #[test]
 fn a_thousand_flows_over_three_instances_are_dealt_in_turn() {
     let mut a: Side<64, 1024> = Side::new(A);
     fill(&mut a, &[B, B, B]);
-    let picked: Vec<_> = (0..1000)
-        .map(|port| dial(&mut a, Family::V4, port))
-        .collect();
+    let picked: Vec<_> = (0..1000).map(|port| dial(&mut a, Family::V4, port)).collect();
     let expected: Vec<_> = (0..1000).map(|n| n % 3).collect();
     assert_eq!(picked, expected);
     let flows: Vec<_> = (0..3).map(|n| a.flows_to(SERVERS, n)).collect();
@@ -48,9 +37,7 @@ fn a_thousand_flows_over_three_instances_are_dealt_in_turn() {
 #[test]
 fn both_families_of_a_service_ip_share_one_turn() {
     let mut a = node_with(A, &[B, B, B]);
-    let picked: Vec<_> = (0..12)
-        .map(|port| dial(&mut a, FAMILIES[usize::from(port % 2)], port))
-        .collect();
+    let picked: Vec<_> = (0..12).map(|port| dial(&mut a, FAMILIES[usize::from(port % 2)], port)).collect();
     assert_eq!(picked, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
 }
 
@@ -58,12 +45,7 @@ fn both_families_of_a_service_ip_share_one_turn() {
 fn each_service_ip_has_a_turn_of_its_own() {
     let mut a = node_with(A, &[B, B]);
     assert_eq!(dial(&mut a, Family::V4, 1), 0);
-    let other = packet(
-        Family::V4,
-        Kind::Udp,
-        (client(0).1, 1),
-        (service_ip(ALSO_DIALLED), 80),
-    );
+    let other = packet(Family::V4, Kind::Udp, (client(0).1, 1), (service_ip(ALSO_DIALLED), 80));
     let wire = a.send(NOW, &other.build()).to(B);
     assert_eq!(wire, readdressed(&other, client(0).0, server(0, B).1));
     assert_eq!(dial(&mut a, Family::V4, 2), 1);
@@ -74,30 +56,16 @@ fn the_turn_stays_exact_while_instances_come_and_go() {
     let mut a = node_with(A, &[B, B, B]);
     let mut ports = 0..;
     let mut dial_on = |a: &mut Side, times: usize| -> Vec<u32> {
-        (0..times)
-            .map(|_| dial(a, Family::V4, ports.next().unwrap()))
-            .collect()
+        (0..times).map(|_| dial(a, Family::V4, ports.next().unwrap())).collect()
     };
-    let changed = |number, alive, draining| InstanceRecord {
-        alive,
-        draining,
-        ..record(SERVERS, number, B)
-    };
+    let changed = |number, alive, draining| InstanceRecord { alive, draining, ..record(SERVERS, number, B) };
     assert_eq!(dial_on(&mut a, 4), [0, 1, 2, 0]);
     a.instance(SERVERS, 7, B);
     assert_eq!(dial_on(&mut a, 4), [1, 2, 7, 0], "one is added behind");
     a.instance(SERVERS, 5, B);
-    assert_eq!(
-        dial_on(&mut a, 5),
-        [1, 2, 5, 7, 0],
-        "one is added in the middle"
-    );
+    assert_eq!(dial_on(&mut a, 5), [1, 2, 5, 7, 0], "one is added in the middle");
     a.withdraw(SERVERS, 1);
-    assert_eq!(
-        dial_on(&mut a, 4),
-        [2, 5, 7, 0],
-        "the one whose turn it was is gone"
-    );
+    assert_eq!(dial_on(&mut a, 4), [2, 5, 7, 0], "the one whose turn it was is gone");
     a.put(SERVERS, changed(2, false, false), B);
     assert_eq!(dial_on(&mut a, 3), [5, 7, 0], "one is silent");
     a.put(SERVERS, changed(2, true, false), B);
@@ -144,17 +112,9 @@ fn a_node_that_does_not_answer_is_passed_over_until_it_does() {
     let mut a = node_with(A, &[B, C, B]);
     let silent = a.node_row(C);
     a.router.table.node_mut(silent).unwrap().avoided = true;
-    assert_eq!(
-        [1, 2, 3].map(|port| dial(&mut a, Family::V4, port)),
-        [0, 2, 0]
-    );
+    assert_eq!([1, 2, 3].map(|port| dial(&mut a, Family::V4, port)), [0, 2, 0]);
     a.router.table.node_mut(silent).unwrap().avoided = false;
-    let request = packet(
-        Family::V4,
-        Kind::Tcp,
-        (client(0).1, 4),
-        (service_ip(DIALLED), 80),
-    );
+    let request = packet(Family::V4, Kind::Tcp, (client(0).1, 4), (service_ip(DIALLED), 80));
     a.send(NOW, &request.build()).to(C);
 }
 
@@ -164,11 +124,7 @@ fn what_begins_no_flow_takes_no_turn() {
     fill(&mut a, &[B, B, B]);
     let from = (client(0).1, 99);
     let reply = packet(Family::V4, Kind::EchoReply, from, (service_ip(DIALLED), 0));
-    assert_eq!(
-        a.send(NOW, &reply.build()),
-        Fate::Drop(DropReason::NoFlow),
-        "it answers nothing"
-    );
+    assert_eq!(a.send(NOW, &reply.build()), Fate::Drop(DropReason::NoFlow), "it answers nothing");
     let segment = segment(Family::V4, ACK, from, (service_ip(DIALLED), 80));
     a.send(NOW, &segment.build()).reply(DropReason::NoFlow);
     assert_eq!(dial(&mut a, Family::V4, 1), 0);
@@ -177,20 +133,11 @@ fn what_begins_no_flow_takes_no_turn() {
         a.router.flows.get_mut(row).unwrap().stage = crate::flow::Stage::Established;
     }
     let refused = packet(Family::V4, Kind::Tcp, from, (service_ip(DIALLED), 80));
-    a.send(NOW, &refused.build())
-        .reply(DropReason::FlowTableFull);
+    a.send(NOW, &refused.build()).reply(DropReason::FlowTableFull);
     a.router.flows.get_mut(0).unwrap().stage = crate::flow::Stage::Closing;
-    assert_eq!(
-        dial(&mut a, Family::V4, 3),
-        2,
-        "the refused flow took no turn"
-    );
+    assert_eq!(dial(&mut a, Family::V4, 3), 2, "the refused flow took no turn");
     assert_eq!(a.router.counters.flows_evicted, 1);
-    assert_eq!(
-        a.flows_to(SERVERS, 0),
-        0,
-        "the one that made room is counted out"
-    );
+    assert_eq!(a.flows_to(SERVERS, 0), 0, "the one that made room is counted out");
 }
 
 #[test]
@@ -204,11 +151,7 @@ fn two_service_ips_never_pick_one_instance_for_flows_whose_replies_look_alike() 
             let wire = a.send(NOW, &first.build()).to(B);
             assert_eq!(wire, readdressed(&first, ia, server(0, B).1));
             let wire = a.send(NOW, &second.build()).to(B);
-            assert_eq!(
-                wire,
-                readdressed(&second, ia, server(1, B).1),
-                "the other one"
-            );
+            assert_eq!(wire, readdressed(&second, ia, server(1, B).1), "the other one");
             for (n, request, dialled) in [(0, &first, DIALLED), (1, &second, ALSO_DIALLED)] {
                 let answer = answer_to(request, server(n, B).0, na);
                 let inside = a.receive(NOW, B, &answer.build()).delivered();
@@ -229,9 +172,7 @@ fn with_one_instance_the_newcomer_is_refused_and_the_first_flow_goes_on() {
             let by_instance_ip = packet(family, kind, (na, 4000), (server(0, B).0, 80));
             let wire = a.send(NOW, &first.build()).to(B);
             for newcomer in [&second, &by_instance_ip] {
-                let reply = a
-                    .send(NOW, &newcomer.build())
-                    .reply(DropReason::ReverseCollision);
+                let reply = a.send(NOW, &newcomer.build()).reply(DropReason::ReverseCollision);
                 let view = crate::packet::View::parse(&reply, Default::default()).unwrap();
                 assert_eq!(view.tcp().is_some(), kind == Kind::Tcp, "RST or ICMP");
                 assert_eq!((view.src(), view.dst()), (newcomer.dst, newcomer.src));

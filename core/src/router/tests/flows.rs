@@ -15,20 +15,15 @@ fn millis(n: u64) -> Instant {
 /// A TCP connection of client 0 through the service IP to server 0 on B, as A sees it: all three segments.
 fn connect(a: &mut Side, family: Family, now: Instant, port: u16) {
     let (na, dialled) = ((client(0).1, port), (service_ip(DIALLED), 80));
-    a.send(now, &segment(family, SYN, na, dialled).build())
-        .to(B);
+    a.send(now, &segment(family, SYN, na, dialled).build()).to(B);
     let answer = segment(family, SYN_ACK, (server(0, B).0, 80), na);
     a.receive(now, B, &answer.build()).delivered();
-    a.send(now, &segment(family, ACK, na, dialled).build())
-        .to(B);
+    a.send(now, &segment(family, ACK, na, dialled).build()).to(B);
 }
 
 /// Whether the flow of client 0's port still hears its server at that time, as from the dialled address.
 fn hears(a: &mut Side, kind: Kind, now: Instant, port: u16) -> bool {
-    let from_server = Sample {
-        tcp_flags: ACK,
-        ..packet(Family::V4, kind, (server(0, B).0, 80), (client(0).1, port))
-    };
+    let from_server = Sample { tcp_flags: ACK, ..packet(Family::V4, kind, (server(0, B).0, 80), (client(0).1, port)) };
     let inside = a.receive(now, B, &from_server.build()).delivered();
     inside == readdressed(&from_server, service_ip(DIALLED), client(0).1)
 }
@@ -40,11 +35,7 @@ fn an_idle_connection_lives_two_hours_and_not_two_hours_and_four_minutes() {
         connect(&mut a, Family::V4, at(0), 4000);
         a.router.expire_flows(at(60 * minutes), 64);
         assert_eq!(a.flows_to(SERVERS, 0), u32::from(alive), "{minutes} min");
-        assert_eq!(
-            hears(&mut a, Kind::Tcp, at(60 * minutes), 4000),
-            alive,
-            "{minutes} min"
-        );
+        assert_eq!(hears(&mut a, Kind::Tcp, at(60 * minutes), 4000), alive, "{minutes} min");
     }
 }
 
@@ -52,12 +43,7 @@ fn an_idle_connection_lives_two_hours_and_not_two_hours_and_four_minutes() {
 fn a_dead_flow_is_no_flow_even_before_it_is_found() {
     let mut a = node_with(A, &[B]);
     connect(&mut a, Family::V4, at(0), 4000);
-    let data = segment(
-        Family::V4,
-        ACK,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let data = segment(Family::V4, ACK, (client(0).1, 4000), (service_ip(DIALLED), 80));
     a.send(at(7440), &data.build()).reply(DropReason::NoFlow);
     assert_eq!(a.flows_to(SERVERS, 0), 0);
     // Nor does what comes on it come from the service IP any more.
@@ -69,12 +55,7 @@ fn a_dead_flow_is_no_flow_even_before_it_is_found() {
 #[test]
 fn half_open_connections_live_30_seconds() {
     let mut a = node_with(A, &[B]);
-    let syn = segment(
-        Family::V4,
-        SYN,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let syn = segment(Family::V4, SYN, (client(0).1, 4000), (service_ip(DIALLED), 80));
     a.send(at(0), &syn.build()).to(B);
     a.router.expire_flows(millis(29_999), 64);
     assert_eq!(a.router.flows.len(), 1);
@@ -93,8 +74,7 @@ fn connections_live_10_seconds_after_a_fin_or_reset_from_either_side() {
                 let last = segment(Family::V4, flags, (server(0, B).0, 80), na);
                 a.receive(at(100), B, &last.build()).delivered();
             } else {
-                a.send(at(100), &segment(Family::V4, flags, na, dialled).build())
-                    .to(B);
+                a.send(at(100), &segment(Family::V4, flags, na, dialled).build()).to(B);
             }
             a.router.expire_flows(millis(109_999), 64);
             assert_eq!(a.router.flows.len(), 1);
@@ -106,12 +86,7 @@ fn connections_live_10_seconds_after_a_fin_or_reset_from_either_side() {
 
 #[test]
 fn udp_lives_30_seconds_one_way_and_5_minutes_both_ways() {
-    let dial = packet(
-        Family::V4,
-        Kind::Udp,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let dial = packet(Family::V4, Kind::Udp, (client(0).1, 4000), (service_ip(DIALLED), 80));
     let mut a = node_with(A, &[B]);
     a.send(at(0), &dial.build()).to(B);
     a.send(at(20), &dial.build()).to(B);
@@ -128,12 +103,7 @@ fn udp_lives_30_seconds_one_way_and_5_minutes_both_ways() {
 fn echo_lives_60_seconds() {
     for family in FAMILIES {
         let mut a = node_with(A, &[B]);
-        let dial = packet(
-            family,
-            Kind::EchoRequest,
-            (client(0).1, 7),
-            (service_ip(DIALLED), 0),
-        );
+        let dial = packet(family, Kind::EchoRequest, (client(0).1, 7), (service_ip(DIALLED), 0));
         a.send(at(0), &dial.build()).to(B);
         let answer = answer_to(&dial, server(0, B).0, client(0).1);
         a.receive(at(0), B, &answer.build()).delivered();
@@ -154,12 +124,7 @@ fn a_port_that_is_used_again_after_the_close_is_balanced_anew_at_both_ends() {
         let wire = a.send(at(0), &syn.build()).to(B);
         assert_eq!(wire, readdressed(&syn, client(0).0, server(number, B).1));
         b.receive(at(0), A, &wire).delivered();
-        let answer = segment(
-            Family::V4,
-            SYN_ACK,
-            (server(number, B).1, 80),
-            (client(0).0, 4000),
-        );
+        let answer = segment(Family::V4, SYN_ACK, (server(number, B).1, 80), (client(0).0, 4000));
         let back = b.send(at(0), &answer.build()).to(A);
         a.receive(at(0), B, &back).delivered();
         if number == 1 || b.router.counters.flows_begun < 3 {
@@ -177,12 +142,7 @@ fn a_port_that_is_used_again_after_the_close_is_balanced_anew_at_both_ends() {
 #[test]
 fn a_repeated_syn_belongs_to_the_flow_that_it_began() {
     let mut a = node_with(A, &[B, B]);
-    let syn = segment(
-        Family::V4,
-        SYN,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let syn = segment(Family::V4, SYN, (client(0).1, 4000), (service_ip(DIALLED), 80));
     let first = a.send(at(0), &syn.build()).to(B);
     assert_eq!(a.send(at(1), &syn.build()).to(B), first);
     connect(&mut a, Family::V4, at(1), 4000);
@@ -194,14 +154,7 @@ fn a_repeated_syn_belongs_to_the_flow_that_it_began() {
 fn a_full_table_counts_what_it_ends_and_refuses_when_only_established_tcp_is_left() {
     let mut a: Side<64, 4> = Side::new(A);
     fill(&mut a, &[B]);
-    let dial = |kind, port| {
-        packet(
-            Family::V4,
-            kind,
-            (client(0).1, port),
-            (service_ip(DIALLED), 80),
-        )
-    };
+    let dial = |kind, port| packet(Family::V4, kind, (client(0).1, port), (service_ip(DIALLED), 80));
     for port in 0..4 {
         a.send(at(0), &dial(Kind::Udp, port).build()).to(B);
     }
@@ -212,8 +165,7 @@ fn a_full_table_counts_what_it_ends_and_refuses_when_only_established_tcp_is_lef
     }
     assert_eq!(a.router.counters.flows_evicted, 4);
     assert_eq!((a.router.flows.len(), a.flows_to(SERVERS, 0)), (4, 4));
-    a.send(at(2), &dial(Kind::Udp, 9).build())
-        .reply(DropReason::FlowTableFull);
+    a.send(at(2), &dial(Kind::Udp, 9).build()).reply(DropReason::FlowTableFull);
     assert_eq!(a.drops(DropReason::FlowTableFull), 1);
     // From outside too: nobody but the counter is told.
     let (src, dst) = ((server(0, B).0, 80), (client(1).1, 9));
@@ -221,10 +173,7 @@ fn a_full_table_counts_what_it_ends_and_refuses_when_only_established_tcp_is_lef
     let fate = a.receive(at(2), B, &from_server.build());
     assert_eq!(fate, Fate::Drop(DropReason::FlowTableFull));
     a.send(at(7441), &dial(Kind::Udp, 9).build()).to(B);
-    assert_eq!(
-        a.router.counters.flows_evicted, 4,
-        "the dead are not evicted"
-    );
+    assert_eq!(a.router.counters.flows_evicted, 4, "the dead are not evicted");
 }
 
 /// What the sweep says to client 0 of the connection of this port: a RST from the dialled address with the client's last ACK.
@@ -245,33 +194,19 @@ fn when_an_instance_moves_its_connections_are_reset_at_once_and_others_are_not_t
         for withdrawn in [false, true] {
             let mut a = node_with(A, &[B]);
             connect(&mut a, family, at(0), 4000);
-            let udp = packet(
-                family,
-                Kind::Udp,
-                (client(0).1, 4001),
-                (service_ip(DIALLED), 80),
-            );
+            let udp = packet(family, Kind::Udp, (client(0).1, 4001), (service_ip(DIALLED), 80));
             a.send(at(0), &udp.build()).to(B);
             let half_open = segment(family, SYN, (client(0).1, 4002), (service_ip(DIALLED), 80));
             a.send(at(0), &half_open.build()).to(B);
             assert_eq!(a.flows_to(SERVERS, 0), 3);
             a.instance(SERVERS, 1, C);
-            let other = packet(
-                family,
-                Kind::Tcp,
-                (client(1).1, 4000),
-                (service_ip(DIALLED), 80),
-            );
+            let other = packet(family, Kind::Tcp, (client(1).1, 4000), (service_ip(DIALLED), 80));
             let of_other = a.send(at(0), &other.build()).to(C);
             if withdrawn {
                 a.withdraw(SERVERS, 0);
             } else {
                 a.instance(SERVERS, 0, C);
-                assert_eq!(
-                    a.flows_to(SERVERS, 0),
-                    0,
-                    "those were flows to another place"
-                );
+                assert_eq!(a.flows_to(SERVERS, 0), 0, "those were flows to another place");
             }
             let resets = a.sweep(1);
             assert_eq!(resets.len(), 1, "TCP that is open");
@@ -285,10 +220,7 @@ fn when_an_instance_moves_its_connections_are_reset_at_once_and_others_are_not_t
             a.send(at(1), &udp.build()).to(C);
             a.send(at(1), &half_open.build()).to(C);
             assert_eq!(a.send(at(1), &other.build()).to(C), of_other);
-            assert_eq!(
-                a.flows_to(SERVERS, 1) + if withdrawn { 0 } else { a.flows_to(SERVERS, 0) },
-                3
-            );
+            assert_eq!(a.flows_to(SERVERS, 1) + if withdrawn { 0 } else { a.flows_to(SERVERS, 0) }, 3);
         }
     }
 }
@@ -297,28 +229,13 @@ fn when_an_instance_moves_its_connections_are_reset_at_once_and_others_are_not_t
 fn a_packet_that_comes_before_the_sweep_does_not_reach_where_the_instance_was() {
     let mut a = node_with(A, &[B]);
     connect(&mut a, Family::V4, at(0), 4000);
-    let udp = packet(
-        Family::V4,
-        Kind::Udp,
-        (client(0).1, 4001),
-        (service_ip(DIALLED), 80),
-    );
+    let udp = packet(Family::V4, Kind::Udp, (client(0).1, 4001), (service_ip(DIALLED), 80));
     a.send(at(0), &udp.build()).to(B);
     a.instance(SERVERS, 0, C);
-    let data = segment(
-        Family::V4,
-        ACK,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let data = segment(Family::V4, ACK, (client(0).1, 4000), (service_ip(DIALLED), 80));
     let reset = a.send(at(1), &data.build()).reply(DropReason::InstanceGone);
     assert_reset(&reset, Family::V4, 4000);
-    let fin = segment(
-        Family::V4,
-        FIN_ACK,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let fin = segment(Family::V4, FIN_ACK, (client(0).1, 4000), (service_ip(DIALLED), 80));
     a.send(at(1), &fin.build()).reply(DropReason::NoFlow);
     let wire = a.send(at(1), &udp.build()).to(C);
     assert_eq!(wire, readdressed(&udp, client(0).0, server(0, C).1));
@@ -332,12 +249,7 @@ fn a_packet_that_comes_before_the_sweep_does_not_reach_where_the_instance_was() 
 #[test]
 fn the_server_of_a_client_that_is_gone_is_reset_too() {
     let (mut a, mut b) = pair();
-    let dial = packet(
-        Family::V4,
-        Kind::Tcp,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let dial = packet(Family::V4, Kind::Tcp, (client(0).1, 4000), (service_ip(DIALLED), 80));
     let wire = a.send(at(0), &dial.build()).to(B);
     b.receive(at(0), A, &wire).delivered();
     let answer = answer_to(&dial, server(0, B).1, client(0).0);
@@ -360,12 +272,7 @@ fn a_container_that_is_detached_hears_nothing_and_leaves_no_flow() {
     assert_eq!(a.flows_to(SERVERS, 0), 0);
     // Whoever gets the address next is not taken for it.
     a.attach(CLIENTS, 0);
-    let data = segment(
-        Family::V4,
-        ACK,
-        (client(0).1, 4000),
-        (service_ip(DIALLED), 80),
-    );
+    let data = segment(Family::V4, ACK, (client(0).1, 4000), (service_ip(DIALLED), 80));
     a.send(at(1), &data.build()).reply(DropReason::NoFlow);
 }
 
@@ -378,27 +285,13 @@ fn an_attachment_in_another_namespace_takes_the_place_of_the_one_before() {
     };
     assert_eq!(a.router.attachments.len(), 2);
     assert_eq!(a.router.attachments.put(moved), Ok(true));
-    assert_eq!(
-        a.router.attachments.put(moved),
-        Ok(false),
-        "it is there already"
-    );
+    assert_eq!(a.router.attachments.put(moved), Ok(false), "it is there already");
     assert_eq!(a.router.attachments.len(), 2);
     let of_both = [moved.namespace_ip, client(0).1];
-    let found = of_both.map(|ip| {
-        a.router
-            .attachments
-            .by_namespace_ip(ip.of(Family::V4))
-            .is_some()
-    });
+    let found = of_both.map(|ip| a.router.attachments.by_namespace_ip(ip.of(Family::V4)).is_some());
     assert_eq!(found, [true, false]);
     a.router.attachments.remove(moved.id).unwrap();
-    assert_eq!(
-        a.router
-            .attachments
-            .by_instance_ip(moved.instance_ip.of(Family::V6)),
-        None
-    );
+    assert_eq!(a.router.attachments.by_instance_ip(moved.instance_ip.of(Family::V6)), None);
 }
 
 #[test]
@@ -407,19 +300,9 @@ fn every_flow_that_is_counted_in_is_counted_out() {
     let (local, remote) = ((client(0).1, 1), [B, C]);
     for port in 0..21 {
         let kind = [Kind::Tcp, Kind::Udp, Kind::EchoRequest][usize::from(port) % 3];
-        let dial = packet(
-            Family::V6,
-            kind,
-            (local.0, port),
-            (service_ip(DIALLED), port),
-        );
+        let dial = packet(Family::V6, kind, (local.0, port), (service_ip(DIALLED), port));
         a.send(at(0), &dial.build());
-        let back = packet(
-            Family::V6,
-            kind,
-            (server(1, B).0, port),
-            (client(1).1, 900 + port),
-        );
+        let back = packet(Family::V6, kind, (server(1, B).0, port), (client(1).1, 900 + port));
         a.receive(at(0), remote[0], &back.build()).delivered();
     }
     let counted: u32 = (0..3).map(|n| a.flows_to(SERVERS, n)).sum();
@@ -428,15 +311,12 @@ fn every_flow_that_is_counted_in_is_counted_out() {
         (42, 49),
         "the seven within the node have two ends, one of them counts"
     );
-    a.router
-        .expire_flows(at(60).saturating_add(Duration::from_secs(1)), 1024);
+    a.router.expire_flows(at(60).saturating_add(Duration::from_secs(1)), 1024);
     assert!(a.router.flows.is_empty());
     let counted: u32 = (0..3).map(|n| a.flows_to(SERVERS, n)).sum();
     assert_eq!(counted, 0);
     let registry = a.router.registry();
     let slot = a.service_row(SERVERS);
-    a.router
-        .table
-        .set_header(slot, &header(&[DIALLED]), &registry);
+    a.router.table.set_header(slot, &header(&[DIALLED]), &registry);
     assert_eq!(a.flows_to(SERVERS, 0), 0);
 }

@@ -85,12 +85,7 @@ impl<const I: usize, const F: usize> Side<I, F> {
     /// A node that knows the three nodes and nothing else.
     pub fn new(node: u32) -> Self {
         let mut router: Box<Router<8, I, 8, F, 16>> = Box::default();
-        router.configure(
-            AddressPlan::DEFAULT,
-            Registry::built_in(),
-            Lifetimes::default(),
-            HashKey(3, 4),
-        );
+        router.configure(AddressPlan::DEFAULT, Registry::built_in(), Lifetimes::default(), HashKey(3, 4));
         for n in [A, B, C] {
             let slot = router.table.put_node(&node_record(n)).unwrap();
             router.table.node_mut(slot).unwrap().is_self = n == node;
@@ -126,10 +121,7 @@ impl<const I: usize, const F: usize> Side<I, F> {
     pub fn attach(&mut self, service: u32, number: u32) {
         let record = record(service, number, self.node);
         let attachment = Attachment {
-            id: InstanceId {
-                service: ServiceId(service),
-                number,
-            },
+            id: InstanceId { service: ServiceId(service), number },
             instance_ip: record.instance_ip,
             namespace_ip: record.namespace_ip,
         };
@@ -137,10 +129,7 @@ impl<const I: usize, const F: usize> Side<I, F> {
     }
 
     pub fn detach(&mut self, service: u32, number: u32) {
-        let id = InstanceId {
-            service: ServiceId(service),
-            number,
-        };
+        let id = InstanceId { service: ServiceId(service), number };
         self.router.attachments.remove(id).unwrap();
     }
 
@@ -258,10 +247,7 @@ pub fn client(number: u32) -> (Dual, Dual) {
 
 /// The instance IP and the namespace IP of a server.
 pub fn server(number: u32, node: u32) -> (Dual, Dual) {
-    (
-        instance_ip(SERVERS, number),
-        namespace_ip(node, SERVERS * 64 + number),
-    )
+    (instance_ip(SERVERS, number), namespace_ip(node, SERVERS * 64 + number))
 }
 
 /// A packet between two addresses, without anything extra.
@@ -277,21 +263,12 @@ pub fn packet(family: Family, kind: Kind, from: (Dual, u16), to: (Dual, u16)) ->
 
 /// A TCP segment with these flags.
 pub fn segment(family: Family, flags: u8, from: (Dual, u16), to: (Dual, u16)) -> Sample {
-    Sample {
-        tcp_flags: flags,
-        ..packet(family, Kind::Tcp, from, to)
-    }
+    Sample { tcp_flags: flags, ..packet(family, Kind::Tcp, from, to) }
 }
 
 /// The same packet with other addresses: what a rewritten one must be, byte for byte.
 pub fn readdressed(sample: &Sample, src: Dual, dst: Dual) -> Vec<u8> {
-    Sample {
-        src: src.of(sample.family()),
-        dst: dst.of(sample.family()),
-        padding: 0,
-        ..sample.clone()
-    }
-    .build()
+    Sample { src: src.of(sample.family()), dst: dst.of(sample.family()), padding: 0, ..sample.clone() }.build()
 }
 
 /// What answers a packet, from one address to another.
@@ -306,15 +283,7 @@ pub fn answer_to(sample: &Sample, src: Dual, dst: Dual) -> Sample {
         Kind::EchoReply => (sample.src_port, 0),
         _ => (sample.dst_port, sample.src_port),
     };
-    Sample {
-        src: src.of(family),
-        dst: dst.of(family),
-        kind,
-        src_port,
-        dst_port,
-        tcp_flags: SYN_ACK,
-        ..sample.clone()
-    }
+    Sample { src: src.of(family), dst: dst.of(family), kind, src_port, dst_port, tcp_flags: SYN_ACK, ..sample.clone() }
 }
 
 /// Every checksum is what a full computation gives.

@@ -39,29 +39,18 @@ fn a_source_that_belongs_to_another_node_or_to_no_instance_is_spoofed() {
             Family::V6 => "2001:db8::7",
         };
         let spoofed = [
-            (
-                "an instance of a third node",
-                instance_ip(CLIENTS, 5).of(family),
-            ),
+            ("an instance of a third node", instance_ip(CLIENTS, 5).of(family)),
             ("an instance of B itself", server(0, B).0.of(family)),
             ("a service IP", service_ip(DIALLED).of(family)),
             ("A's namespace IP", client(0).1.of(family)),
-            (
-                "a namespace IP that nobody has",
-                namespace_ip(A, 60).of(family),
-            ),
+            ("a namespace IP that nobody has", namespace_ip(A, 60).of(family)),
             ("an address outside the plan", outside.parse().unwrap()),
         ];
         for (what, src) in spoofed {
             for kind in [Kind::Tcp, Kind::Udp, Kind::EchoRequest] {
-                let packet = Sample {
-                    src,
-                    ..packet(family, kind, (client(0).0, 1), to)
-                };
+                let packet = Sample { src, ..packet(family, kind, (client(0).0, 1), to) };
                 println!("{what}, {kind:?}");
-                assert_dropped(&mut b, DropReason::SpoofedSource, |b| {
-                    b.receive(NOW, A, &packet.build())
-                });
+                assert_dropped(&mut b, DropReason::SpoofedSource, |b| b.receive(NOW, A, &packet.build()));
             }
         }
     }
@@ -71,24 +60,13 @@ fn a_source_that_belongs_to_another_node_or_to_no_instance_is_spoofed() {
 fn on_a_flow_of_one_peer_another_one_is_not_heard() {
     for family in FAMILIES {
         let (mut a, mut b) = pair();
-        let request = packet(
-            family,
-            Kind::Tcp,
-            (client(0).1, 4000),
-            (service_ip(DIALLED), 80),
-        );
+        let request = packet(family, Kind::Tcp, (client(0).1, 4000), (service_ip(DIALLED), 80));
         let wire = a.send(NOW, &request.build()).to(B);
         b.receive(NOW, A, &wire).delivered();
-        assert_dropped(&mut b, DropReason::SpoofedSource, |b| {
-            b.receive(NOW, C, &wire)
-        });
+        assert_dropped(&mut b, DropReason::SpoofedSource, |b| b.receive(NOW, C, &wire));
         let answer = answer_to(&request, server(0, B).0, client(0).1);
-        assert_dropped(&mut a, DropReason::SpoofedSource, |a| {
-            a.receive(NOW, C, &answer.build())
-        });
-        assert_dropped(&mut a, DropReason::SpoofedSource, |a| {
-            a.receive(at(8000), C, &answer.build())
-        });
+        assert_dropped(&mut a, DropReason::SpoofedSource, |a| a.receive(NOW, C, &answer.build()));
+        assert_dropped(&mut a, DropReason::SpoofedSource, |a| a.receive(at(8000), C, &answer.build()));
         a.receive(NOW, B, &answer.build()).delivered();
     }
 }
@@ -110,42 +88,20 @@ fn a_destination_that_is_not_attached_here_is_not_ours() {
     for family in FAMILIES {
         let (_, mut b) = pair();
         let from = (client(0).0, 1);
-        for dst in [
-            namespace_ip(B, 9),
-            server(3, B).0,
-            service_ip(DIALLED),
-            client(1).1,
-        ] {
+        for dst in [namespace_ip(B, 9), server(3, B).0, service_ip(DIALLED), client(1).1] {
             let packet = packet(family, Kind::Udp, from, (dst, 80));
-            assert_dropped(&mut b, DropReason::NotOurs, |b| {
-                b.receive(NOW, A, &packet.build())
-            });
+            assert_dropped(&mut b, DropReason::NotOurs, |b| b.receive(NOW, A, &packet.build()));
         }
         b.detach(SERVERS, 0);
         let packet = packet(family, Kind::Udp, from, (server(0, B).1, 80));
-        assert_dropped(&mut b, DropReason::NotOurs, |b| {
-            b.receive(NOW, A, &packet.build())
-        });
+        assert_dropped(&mut b, DropReason::NotOurs, |b| b.receive(NOW, A, &packet.build()));
     }
 }
 
 #[test]
 fn what_is_not_well_formed_is_dropped_in_both_directions() {
-    let whole = packet(
-        Family::V4,
-        Kind::Tcp,
-        (client(0).1, 1),
-        (service_ip(DIALLED), 2),
-    )
-    .build();
-    let wrong: [&[u8]; 6] = [
-        &[],
-        &[0x45],
-        &[0x60],
-        &[0x00],
-        &[0xff; 40],
-        &whole[..whole.len() - 1],
-    ];
+    let whole = packet(Family::V4, Kind::Tcp, (client(0).1, 1), (service_ip(DIALLED), 2)).build();
+    let wrong: [&[u8]; 6] = [&[], &[0x45], &[0x60], &[0x00], &[0xff; 40], &whole[..whole.len() - 1]];
     for bytes in wrong {
         let (mut a, mut b) = pair();
         assert_dropped(&mut a, DropReason::Malformed, |a| a.send(NOW, bytes));
@@ -200,51 +156,22 @@ fn fragments_icmp_messages_and_other_protocols_are_dropped_under_their_reasons()
 #[test]
 fn only_one_host_speaks_to_one_host() {
     let not_one_host: [&[&str]; 2] = [
-        &[
-            "224.0.0.1",
-            "239.1.2.3",
-            "255.255.255.255",
-            "0.0.0.0",
-            "127.0.0.1",
-        ],
+        &["224.0.0.1", "239.1.2.3", "255.255.255.255", "0.0.0.0", "127.0.0.1"],
         &["ff02::1", "ff05::2", "::", "::1", "::ffff:10.30.0.1"],
     ];
     for (family, addresses) in FAMILIES.into_iter().zip(not_one_host) {
         let (mut a, mut b) = pair();
         for address in addresses.iter().map(|text| text.parse::<IpAddr>().unwrap()) {
-            let out = packet(
-                family,
-                Kind::Udp,
-                (client(0).1, 1),
-                (service_ip(DIALLED), 2),
-            );
-            let to = Sample {
-                dst: address,
-                ..out.clone()
-            };
+            let out = packet(family, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2));
+            let to = Sample { dst: address, ..out.clone() };
             assert_dropped(&mut a, DropReason::NotUnicast, |a| a.send(NOW, &to.build()));
-            let from = Sample {
-                src: address,
-                ..out
-            };
-            assert_dropped(&mut a, DropReason::NotUnicast, |a| {
-                a.send(NOW, &from.build())
-            });
+            let from = Sample { src: address, ..out };
+            assert_dropped(&mut a, DropReason::NotUnicast, |a| a.send(NOW, &from.build()));
             let inside = packet(family, Kind::Udp, (client(0).0, 1), (server(0, B).1, 2));
-            let from = Sample {
-                src: address,
-                ..inside.clone()
-            };
-            assert_dropped(&mut b, DropReason::NotUnicast, |b| {
-                b.receive(NOW, A, &from.build())
-            });
-            let to = Sample {
-                dst: address,
-                ..inside
-            };
-            assert_dropped(&mut b, DropReason::NotUnicast, |b| {
-                b.receive(NOW, A, &to.build())
-            });
+            let from = Sample { src: address, ..inside.clone() };
+            assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &from.build()));
+            let to = Sample { dst: address, ..inside };
+            assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &to.build()));
         }
     }
 }
@@ -254,63 +181,31 @@ fn only_one_host_speaks_to_one_host() {
 fn an_ipv4_address_in_its_mapped_form_is_nobodys() {
     let mapped = |dual: Dual| IpAddr::V6(dual.v4.to_ipv6_mapped());
     let (mut a, mut b) = pair();
-    let out = packet(
-        Family::V6,
-        Kind::Udp,
-        (client(0).1, 1),
-        (service_ip(DIALLED), 2),
-    );
-    let from = Sample {
-        src: mapped(client(0).1),
-        ..out
-    };
-    assert_dropped(&mut a, DropReason::NotUnicast, |a| {
-        a.send(NOW, &from.build())
-    });
+    let out = packet(Family::V6, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2));
+    let from = Sample { src: mapped(client(0).1), ..out };
+    assert_dropped(&mut a, DropReason::NotUnicast, |a| a.send(NOW, &from.build()));
     let inside = packet(Family::V6, Kind::Udp, (client(0).0, 1), (server(0, B).1, 2));
-    let from = Sample {
-        src: mapped(client(0).0),
-        ..inside.clone()
-    };
-    assert_dropped(&mut b, DropReason::NotUnicast, |b| {
-        b.receive(NOW, A, &from.build())
-    });
-    let to = Sample {
-        dst: mapped(server(0, B).1),
-        ..inside
-    };
-    assert_dropped(&mut b, DropReason::NotUnicast, |b| {
-        b.receive(NOW, A, &to.build())
-    });
+    let from = Sample { src: mapped(client(0).0), ..inside.clone() };
+    assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &from.build()));
+    let to = Sample { dst: mapped(server(0, B).1), ..inside };
+    assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &to.build()));
 }
 
 #[test]
 fn a_destination_outside_the_service_networks_is_not_for_us() {
     for family in FAMILIES {
         let mut a = node_with(A, &[B]);
-        let out = packet(
-            family,
-            Kind::Udp,
-            (client(0).1, 1),
-            (service_ip(DIALLED), 2),
-        );
+        let out = packet(family, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2));
         let elsewhere = match family {
             Family::V4 => ["198.51.100.1", "10.18.8.9", "10.31.0.1"],
             Family::V6 => ["2001:db8::1", "fc00::1000", "fdfe::1"],
         };
         for dst in elsewhere.map(|text| text.parse().unwrap()) {
             let packet = Sample { dst, ..out.clone() };
-            assert_dropped(&mut a, DropReason::NotAService, |a| {
-                a.send(NOW, &packet.build())
-            });
+            assert_dropped(&mut a, DropReason::NotAService, |a| a.send(NOW, &packet.build()));
         }
-        let sibling = Sample {
-            dst: client(1).1.of(family),
-            ..out
-        };
-        assert_dropped(&mut a, DropReason::NotAService, |a| {
-            a.send(NOW, &sibling.build())
-        });
+        let sibling = Sample { dst: client(1).1.of(family), ..out };
+        assert_dropped(&mut a, DropReason::NotAService, |a| a.send(NOW, &sibling.build()));
     }
 }
 
@@ -321,9 +216,7 @@ fn a_source_that_is_not_attached_here_may_not_dial() {
         for src in [namespace_ip(A, 40), client(0).0, server(0, B).1] {
             for dst in [service_ip(DIALLED), service_ip(99), server(0, B).0] {
                 let packet = packet(family, Kind::Udp, (src, 1), (dst, 2));
-                assert_dropped(&mut a, DropReason::UnknownSource, |a| {
-                    a.send(NOW, &packet.build())
-                });
+                assert_dropped(&mut a, DropReason::UnknownSource, |a| a.send(NOW, &packet.build()));
             }
         }
     }
@@ -335,12 +228,7 @@ fn a_tcp_segment_of_no_connection_gets_a_reset_that_its_sender_believes() {
     for family in FAMILIES {
         for flags in [ACK, SYN_ACK, FIN_ACK, 0x18] {
             let mut a = node_with(A, &[B]);
-            let stray = segment(
-                family,
-                flags,
-                (client(0).1, 4000),
-                (service_ip(DIALLED), 80),
-            );
+            let stray = segment(family, flags, (client(0).1, 4000), (service_ip(DIALLED), 80));
             let reset = a.send(NOW, &stray.build()).reply(DropReason::NoFlow);
             let told = view(&reset);
             assert_eq!((told.src(), told.dst()), (stray.dst, stray.src));
@@ -355,18 +243,10 @@ fn a_tcp_segment_of_no_connection_gets_a_reset_that_its_sender_believes() {
         let stray = segment(family, 0x01, (client(0).1, 4000), (service_ip(DIALLED), 80));
         let reset = a.send(NOW, &stray.build()).reply(DropReason::NoFlow);
         let tcp = *view(&reset).tcp().unwrap();
-        assert_eq!(
-            (tcp.flags.0, tcp.seq, tcp.ack),
-            (RST | ACK, 0, 0x0102_0304 + 20 + 1)
-        );
+        assert_eq!((tcp.flags.0, tcp.seq, tcp.ack), (RST | ACK, 0, 0x0102_0304 + 20 + 1));
         // A reset is never answered.
         for flags in [RST, RST | ACK] {
-            let stray = segment(
-                family,
-                flags,
-                (client(0).1, 4000),
-                (service_ip(DIALLED), 80),
-            );
+            let stray = segment(family, flags, (client(0).1, 4000), (service_ip(DIALLED), 80));
             assert_dropped(&mut a, DropReason::NoFlow, |a| a.send(NOW, &stray.build()));
         }
     }
@@ -383,11 +263,7 @@ fn assert_unreachable(reply: &[u8], packet: &Sample, code: u8) {
     };
     assert_eq!(told.icmp(), Some(IcmpKind::Error { kind, code }));
     let quote = &reply[told.transport_offset() + 8..];
-    assert_eq!(
-        quote,
-        packet.build(),
-        "the packet as the application sent it"
-    );
+    assert_eq!(quote, packet.build(), "the packet as the application sent it");
 }
 
 #[test]
@@ -398,11 +274,7 @@ fn without_an_instance_the_application_is_told_at_once_in_the_code_that_it_belie
         let row = only_silent.node_row(B);
         only_silent.router.table.node_mut(row).unwrap().avoided = true;
         for mut a in [nobody, only_silent] {
-            for (kind, code) in [
-                (Kind::Tcp, to_tcp),
-                (Kind::EchoRequest, to_tcp),
-                (Kind::Udp, to_udp),
-            ] {
+            for (kind, code) in [(Kind::Tcp, to_tcp), (Kind::EchoRequest, to_tcp), (Kind::Udp, to_udp)] {
                 let dial = packet(family, kind, (client(0).1, 1), (service_ip(DIALLED), 2));
                 let reply = a.send(NOW, &dial.build()).reply(DropReason::NoInstance);
                 assert_unreachable(&reply, &dial, code);
@@ -415,9 +287,7 @@ fn without_an_instance_the_application_is_told_at_once_in_the_code_that_it_belie
         silent.alive = false;
         nobody.put(SERVERS, silent, B);
         let dial = packet(family, Kind::Udp, (client(0).1, 1), (server(0, B).0, 2));
-        let reply = nobody
-            .send(NOW, &dial.build())
-            .reply(DropReason::NoInstance);
+        let reply = nobody.send(NOW, &dial.build()).reply(DropReason::NoInstance);
         assert_unreachable(&reply, &dial, to_udp);
     }
 }
@@ -427,20 +297,11 @@ fn a_refused_reset_or_icmp_error_is_not_answered_whatever_the_reason() {
     for family in FAMILIES {
         let mut a = node_with(A, &[B]);
         let reset = segment(family, RST, (client(0).1, 1), (service_ip(77), 2));
-        let error = packet(
-            family,
-            Kind::IcmpError,
-            (client(0).1, 1),
-            (service_ip(77), 2),
-        );
+        let error = packet(family, Kind::IcmpError, (client(0).1, 1), (service_ip(77), 2));
         for packet in [reset.build(), error.build()] {
             let told = view(&packet);
             let mut reply = [0; crate::packet::reply::MAX_REPLY_LEN];
-            for reason in [
-                DropReason::UnknownService,
-                DropReason::ResolveTimeout,
-                DropReason::NoFlow,
-            ] {
+            for reason in [DropReason::UnknownService, DropReason::ResolveTimeout, DropReason::NoFlow] {
                 let verdict = a.router.refuse(reason, &packet, &told, &mut reply);
                 assert_eq!(verdict, crate::router::Verdict::Drop(reason));
             }
@@ -455,12 +316,7 @@ fn a_service_whose_table_is_not_whole_is_not_picked_from() {
     let slot = a.service_row(SERVERS);
     a.router.table.set_complete(slot, false);
     for flags in [SYN, ACK] {
-        let dial = segment(
-            Family::V4,
-            flags,
-            (client(0).1, 1),
-            (service_ip(DIALLED), 2),
-        );
+        let dial = segment(Family::V4, flags, (client(0).1, 1), (service_ip(DIALLED), 2));
         assert_eq!(a.send(NOW, &dial.build()), Fate::Wait(dial.dst));
     }
     let direct = packet(Family::V4, Kind::Udp, (client(0).1, 1), (server(0, B).0, 2));
@@ -470,13 +326,7 @@ fn a_service_whose_table_is_not_whole_is_not_picked_from() {
 #[test]
 fn a_router_that_is_not_configured_drops_everything() {
     let mut router: Box<crate::router::Router<1, 1, 1, 1, 1>> = Box::default();
-    let mut dial = packet(
-        Family::V4,
-        Kind::Udp,
-        (client(0).1, 1),
-        (service_ip(DIALLED), 2),
-    )
-    .build();
+    let mut dial = packet(Family::V4, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2)).build();
     let verdict = router.outbound(NOW, &mut dial, Offload::NONE, &mut []);
     assert!(matches!(verdict, crate::router::Verdict::Drop(_)));
     let verdict = router.inbound(NOW, 0, &mut dial, Offload::NONE);

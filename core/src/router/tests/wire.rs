@@ -12,14 +12,7 @@ use crate::table::samples::service_ip;
 use crate::time::Instant;
 
 const KINDS: [Kind; 4] = [Kind::Tcp, Kind::Udp, Kind::UdpUnchecked, Kind::EchoRequest];
-const PORTS: [(u16, u16); 6] = [
-    (40_000, 80),
-    (65_535, 65_535),
-    (0, 0),
-    (0, 65_535),
-    (65_535, 0),
-    (80, 80),
-];
+const PORTS: [(u16, u16); 6] = [(40_000, 80), (65_535, 65_535), (0, 0), (0, 65_535), (65_535, 0), (80, 80)];
 const NOW: Instant = Instant::ZERO;
 
 /// Carries a packet of A's client 0 to B's server and its answer back, and compares each byte at each point.
@@ -103,13 +96,8 @@ fn an_unfinished_checksum_stays_the_sum_of_the_pseudo_header_on_the_wire() {
             let protocol = request.protocol();
             let unfinished = slow_pseudo_header(request.src, request.dst, protocol, len);
             bytes[field.clone()].copy_from_slice(&unfinished.to_be_bytes());
-            let offload = Offload {
-                checksum: Checksum::Partial {
-                    start: start as u16,
-                    offset: offset as u16,
-                },
-                gso_size: 10,
-            };
+            let offload =
+                Offload { checksum: Checksum::Partial { start: start as u16, offset: offset as u16 }, gso_size: 10 };
             let wire = a.send_with(NOW, &bytes, offload).to(B);
             let (src, dst) = (client(0).0.of(family), server(0, B).1.of(family));
             let expected = slow_pseudo_header(src, dst, protocol, len);
@@ -172,10 +160,7 @@ fn two_containers_of_one_node_see_what_they_would_see_between_nodes() {
                 assert_eq!(inside, readdressed(&answer, dialled, na), "at the client");
             }
             assert_eq!(a.router.flows.len(), 2, "each end has its own");
-            assert_eq!(
-                (a.router.counters.delivered, a.router.counters.forwarded),
-                (4, 0)
-            );
+            assert_eq!((a.router.counters.delivered, a.router.counters.forwarded), (4, 0));
         }
     }
 }
@@ -198,10 +183,7 @@ fn a_container_of_this_node_is_known_even_when_the_table_does_not_have_it() {
     assert_eq!(a.router.flows.len(), 6);
     a.detach(CLIENTS, 0);
     a.sweep(64);
-    assert!(
-        a.router.flows.is_empty(),
-        "both ends of what it talked are over"
-    );
+    assert!(a.router.flows.is_empty(), "both ends of what it talked are over");
     assert_eq!(a.flows_to(SERVERS, 0), 0);
 }
 
@@ -214,18 +196,10 @@ fn an_instance_reaches_itself_through_its_service_ip() {
             let mut a = node_with(A, &[A]);
             let request = packet(family, kind, (ns, 4000), (dialled, 80));
             let inside = a.send(NOW, &request.build()).delivered();
-            assert_eq!(
-                inside,
-                readdressed(&request, is, ns),
-                "as from another instance"
-            );
+            assert_eq!(inside, readdressed(&request, is, ns), "as from another instance");
             let answer = answer_to(&request, ns, is);
             let inside = a.send(NOW, &answer.build()).delivered();
-            assert_eq!(
-                inside,
-                readdressed(&answer, dialled, ns),
-                "as from whom it dialled"
-            );
+            assert_eq!(inside, readdressed(&answer, dialled, ns), "as from whom it dialled");
         }
     }
 }
@@ -270,9 +244,5 @@ fn the_asker_of_a_packet_that_waits_is_its_sender() {
     let attachment = a.router.attachments.get(asker.row()).unwrap();
     assert_eq!(attachment.namespace_ip, client(1).1);
     assert!(a.router.flows.is_empty());
-    assert_eq!(
-        a.drops(DropReason::UnknownService),
-        0,
-        "nothing is decided yet"
-    );
+    assert_eq!(a.drops(DropReason::UnknownService), 0, "nothing is decided yet");
 }

@@ -9,10 +9,7 @@ use crate::sync::Backoff;
 use crate::sync::message::{Message, Resolve, ResolveKey, Subject};
 use crate::time::Instant;
 
-const REPEAT: Backoff = Backoff {
-    first: Duration::from_millis(250),
-    most: Duration::from_secs(2),
-};
+const REPEAT: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(2) };
 
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +41,7 @@ pub(super) struct Interest {
 
 impl Interest {
     const EMPTY: Self = Self {
-        subject: Subject {
-            service: ServiceId(0),
-            instance: None,
-        },
+        subject: Subject { service: ServiceId(0), instance: None },
         stream: 0,
         sequence: 0,
         state: State::Opening,
@@ -89,26 +83,18 @@ impl<const M: usize> Interests<M> {
     }
 
     pub(super) fn find(&self, subject: Subject) -> Option<usize> {
-        let found = self.by_subject.find(self.hash_of(subject), |row, _| {
-            self.rows.get(row).is_some_and(|i| i.subject == subject)
-        });
+        let found = self
+            .by_subject
+            .find(self.hash_of(subject), |row, _| self.rows.get(row).is_some_and(|i| i.subject == subject));
         found.map(|(row, _)| row)
     }
 
     pub(super) fn get(&self, row: usize) -> Option<&Interest> {
-        if self.slots.is_used(row) {
-            self.rows.get(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get(row) } else { None }
     }
 
     pub(super) fn get_mut(&mut self, row: usize) -> Option<&mut Interest> {
-        if self.slots.is_used(row) {
-            self.rows.get_mut(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get_mut(row) } else { None }
     }
 
     /// The first row in use from `from` on.
@@ -124,13 +110,7 @@ impl<const M: usize> Interests<M> {
     pub(super) fn add(&mut self, now: Instant, subject: Subject, stream: u32) -> Option<usize> {
         let row = self.slots.take()?.row();
         if let Some(interest) = self.rows.get_mut(row) {
-            *interest = Interest {
-                subject,
-                stream,
-                state: State::Open,
-                idle_since: now,
-                ..Interest::EMPTY
-            };
+            *interest = Interest { subject, stream, state: State::Open, idle_since: now, ..Interest::EMPTY };
         }
         self.by_subject.insert(self.hash_of(subject), row, 0);
         Some(row)
@@ -139,14 +119,7 @@ impl<const M: usize> Interests<M> {
     /// Opens the stream of an interest afresh under a new number.
     pub(super) fn reopen(&mut self, now: Instant, row: usize, stream: u32) {
         if let Some(interest) = self.get_mut(row) {
-            *interest = Interest {
-                stream,
-                sequence: 0,
-                state: State::Opening,
-                tries: 0,
-                next: now,
-                ..*interest
-            };
+            *interest = Interest { stream, sequence: 0, state: State::Opening, tries: 0, next: now, ..*interest };
             self.next_due = now;
         }
     }
@@ -164,9 +137,7 @@ impl<const M: usize> Interests<M> {
     /// The manager has confirmed an end.
     pub(super) fn forgotten(&mut self, subject: Subject, stream: u32) {
         if let Some(row) = self.find(subject)
-            && self
-                .get(row)
-                .is_some_and(|i| i.stream == stream && i.state == State::Ending)
+            && self.get(row).is_some_and(|i| i.stream == stream && i.state == State::Ending)
         {
             self.remove(row);
         }
@@ -182,10 +153,7 @@ impl<const M: usize> Interests<M> {
 
     /// All streams that the manager should have open, for the digest.
     pub(super) fn for_each_open(&self, mut f: impl FnMut(Subject, u32)) {
-        self.slots
-            .iter()
-            .filter_map(|row| self.rows.get(row))
-            .for_each(|i| f(i.subject, i.stream));
+        self.slots.iter().filter_map(|row| self.rows.get(row)).for_each(|i| f(i.subject, i.stream));
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -214,11 +182,7 @@ impl<const M: usize> Interests<M> {
             let (subject, stream, asker) = (interest.subject, interest.stream, interest.asker);
             return Some(match interest.state {
                 State::Ending => Message::Forget { subject, stream },
-                _ => Message::Resolve(Resolve {
-                    stream,
-                    key: ResolveKey::Subject(subject),
-                    asker,
-                }),
+                _ => Message::Resolve(Resolve { stream, key: ResolveKey::Subject(subject), asker }),
             });
         }
         self.next_due = next_due;
@@ -226,10 +190,7 @@ impl<const M: usize> Interests<M> {
     }
 
     fn hash_of(&self, subject: Subject) -> u64 {
-        let instance = subject
-            .instance
-            .map_or(0, |n| u64::from(n).saturating_add(1));
-        self.hash
-            .hash(&(u128::from(subject.service.0) << 64 | u128::from(instance)).to_le_bytes())
+        let instance = subject.instance.map_or(0, |n| u64::from(n).saturating_add(1));
+        self.hash.hash(&(u128::from(subject.service.0) << 64 | u128::from(instance)).to_le_bytes())
     }
 }

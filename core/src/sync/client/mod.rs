@@ -130,13 +130,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Begins to say `Hello` to the first of the managers.
-    pub fn start(
-        &mut self,
-        now: Instant,
-        profile: Profile,
-        managers: &[ManagerRecord],
-        key: HashKey,
-    ) {
+    pub fn start(&mut self, now: Instant, profile: Profile, managers: &[ManagerRecord], key: HashKey) {
         // Stream and request numbers of one start must not meet those of the one before.
         self.last_number = profile.epoch.wrapping_mul(0x9e37_79b9) >> 1;
         self.interests.set_hash_key(key);
@@ -189,17 +183,9 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     ///
     /// # Errors
     /// [`Answer`] when it is clear already that there will be none.
-    pub fn resolve(
-        &mut self,
-        now: Instant,
-        address: IpAddr,
-        asker: Option<InstanceId>,
-    ) -> Result<(), Answer> {
+    pub fn resolve(&mut self, now: Instant, address: IpAddr, asker: Option<InstanceId>) -> Result<(), Answer> {
         let stream = self.last_number.wrapping_add(1) & 0x7fff_ffff;
-        if self
-            .queries
-            .ask(now, Wanted::Address(address), asker, stream)?
-        {
+        if self.queries.ask(now, Wanted::Address(address), asker, stream)? {
             self.last_number = stream;
         }
         Ok(())
@@ -234,13 +220,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Handles one message of a manager.
-    pub fn handle<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    pub fn handle<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         from: &NodeKey,
@@ -291,9 +271,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             }
             Message::Detached { request } => self.requests.detached(request),
             Message::Refused { request, refusal } => {
-                if !self.requests.refused(request, refusal)
-                    && !self.session.refused(now, request, refusal)
-                {
+                if !self.requests.refused(request, refusal) && !self.session.refused(now, request, refusal) {
                     self.queries.refused(request);
                 }
             }
@@ -303,28 +281,17 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             | Message::Attach(_)
             | Message::Detach(_)
             | Message::Forget { .. }
-            | Message::Ack { .. } => {
-                self.counters.unexpected = self.counters.unexpected.wrapping_add(1)
-            }
+            | Message::Ack { .. } => self.counters.unexpected = self.counters.unexpected.wrapping_add(1),
         }
     }
 
     /// Does what is due.
-    pub fn handle_timeout<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    pub fn handle_timeout<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         router: &mut router!(),
     ) {
-        self.counters.resolve_timeouts = self
-            .counters
-            .resolve_timeouts
-            .wrapping_add(self.queries.expire(now));
+        self.counters.resolve_timeouts = self.counters.resolve_timeouts.wrapping_add(self.queries.expire(now));
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.saturating_add(HOUSEKEEPING);
             self.end_idle_interests(now, router);
@@ -354,13 +321,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Writes the next message that is due into `out`. Returns the manager that it is for and its length in bytes.
-    pub fn poll_transmit<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    pub fn poll_transmit<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         router: &router!(),
@@ -372,13 +333,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         Some((manager.key, length))
     }
 
-    fn next_message<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    fn next_message<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         router: &router!(),
@@ -386,34 +341,21 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         let profile = self.profile.get()?;
         if let Some(request) = self.session.due(now) {
             let mut streams = crate::sync::message::Digest::default();
-            self.interests
-                .for_each_open(|subject, stream| streams.add_stream(subject, stream));
+            self.interests.for_each_open(|subject, stream| streams.add_stream(subject, stream));
             let mut instances = crate::sync::message::Digest::default();
-            router
-                .attachments
-                .iter()
-                .for_each(|a| instances.add_instance(a.id));
-            return Some(Message::Hello(session::hello(
-                profile, request, streams, instances,
-            )));
+            router.attachments.iter().for_each(|a| instances.add_instance(a.id));
+            return Some(Message::Hello(session::hello(profile, request, streams, instances)));
         }
         if !self.session.is_member() {
             return None;
         }
         if let Some((subject, stream, sequence)) = self.acks.pop_front() {
-            return Some(Message::Ack {
-                subject,
-                stream,
-                sequence,
-            });
+            return Some(Message::Ack { subject, stream, sequence });
         }
         if let Some((subject, stream)) = self.forgets.pop_front() {
             return Some(Message::Forget { subject, stream });
         }
-        self.queries
-            .due(now)
-            .or_else(|| self.requests.due(now))
-            .or_else(|| self.interests.due(now))
+        self.queries.due(now).or_else(|| self.requests.due(now)).or_else(|| self.interests.due(now))
     }
 
     fn next_number(&mut self) -> u32 {

@@ -14,12 +14,7 @@ use crate::time::Instant;
 impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     /// Asks the manager to attach an instance; none when too many requests are under way. The outcome comes through
     /// [`Self::poll_outcome`].
-    pub fn attach(
-        &mut self,
-        now: Instant,
-        kind: AttachKind,
-        namespace_ip: Dual,
-    ) -> Option<RequestId> {
+    pub fn attach(&mut self, now: Instant, kind: AttachKind, namespace_ip: Dual) -> Option<RequestId> {
         let number = self.next_number();
         self.requests.attach(now, number, kind, namespace_ip)
     }
@@ -39,11 +34,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
 
     /// An instance is not attached here any more: its interest may end.
     pub(crate) fn unpin(&mut self, id: InstanceId) {
-        if let Some(interest) = self
-            .interests
-            .find(Subject::from(id))
-            .and_then(|row| self.interests.get_mut(row))
-        {
+        if let Some(interest) = self.interests.find(Subject::from(id)).and_then(|row| self.interests.get_mut(row)) {
             interest.pinned = false;
         }
     }
@@ -82,11 +73,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             }
         };
         // Pages of a stream that was open before may be older than the attachment: only a new one tells of its loss.
-        if self
-            .interests
-            .get(row)
-            .is_some_and(|i| i.state != State::Opening && !i.pinned)
-        {
+        if self.interests.get(row).is_some_and(|i| i.state != State::Opening && !i.pinned) {
             let stream = self.next_number();
             self.interests.reopen(now, row, stream);
         }
@@ -99,11 +86,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     pub(super) fn reopen_interests(&mut self, now: Instant) {
         let mut row = 0usize;
         while let Some(next) = self.interests.next_row(row) {
-            if self
-                .interests
-                .get(next)
-                .is_some_and(|i| i.state == State::Ending)
-            {
+            if self.interests.get(next).is_some_and(|i| i.state == State::Ending) {
                 self.interests.remove(next);
             } else {
                 let stream = self.next_number();
@@ -113,13 +96,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         }
     }
 
-    pub(super) fn handle_not_found<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    pub(super) fn handle_not_found<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         stream: u32,
@@ -128,24 +105,17 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         if self.queries.not_found(now, stream) {
             return;
         }
-        let row = self.interests.rows().find(|row| {
-            self.interests
-                .get(*row)
-                .is_some_and(|i| i.stream == stream && i.state == State::Opening)
-        });
+        let row = self
+            .interests
+            .rows()
+            .find(|row| self.interests.get(*row).is_some_and(|i| i.stream == stream && i.state == State::Opening));
         match row {
             Some(row) => self.drop_interest(row, router),
             None => self.counters.unexpected = self.counters.unexpected.wrapping_add(1),
         }
     }
 
-    pub(super) fn handle_page<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    pub(super) fn handle_page<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         page: &TablePage,
@@ -155,11 +125,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             return;
         };
         self.acknowledge(page);
-        if self
-            .interests
-            .get(row)
-            .is_none_or(|i| i.sequence == page.sequence)
-        {
+        if self.interests.get(row).is_none_or(|i| i.sequence == page.sequence) {
             self.counters.stale_pages = self.counters.stale_pages.wrapping_add(1);
             return;
         }
@@ -176,14 +142,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         // A manager that sends a part of a large table leaves out who is followed for another reason.
         let interests = &self.interests;
         let is_followed = |number| {
-            page.subject.instance.is_none()
-                && holds(
-                    interests,
-                    Subject {
-                        instance: Some(number),
-                        ..page.subject
-                    },
-                )
+            page.subject.instance.is_none() && holds(interests, Subject { instance: Some(number), ..page.subject })
         };
         if apply(page, router, is_followed).is_err() {
             self.counters.table_full = self.counters.table_full.wrapping_add(1);
@@ -206,8 +165,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             && let Some(interest) = self.interests.get(row)
             && interest.stream == page.stream
         {
-            let wanted = page.sequence == interest.sequence
-                || page.sequence == interest.sequence.wrapping_add(1);
+            let wanted = page.sequence == interest.sequence || page.sequence == interest.sequence.wrapping_add(1);
             if wanted && interest.state != State::Ending {
                 return Some(row);
             }
@@ -256,13 +214,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Ends an interest that the manager has ended.
-    fn drop_interest<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    fn drop_interest<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         row: usize,
         router: &mut router!(),
@@ -275,13 +227,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Ends interests whose last flow ended some time ago.
-    pub(super) fn end_idle_interests<
-        const S: usize,
-        const I: usize,
-        const N: usize,
-        const F: usize,
-        const L: usize,
-    >(
+    pub(super) fn end_idle_interests<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         router: &mut router!(),
@@ -296,17 +242,14 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 continue;
             }
             let subject = interest.subject;
-            let in_use = router
-                .table
-                .find_service(subject.service)
-                .is_some_and(|service| match subject.instance {
-                    None => router.table.flows_of(service) > 0,
-                    Some(number) => router
-                        .table
-                        .find_instance(service, number)
-                        .and_then(|slot| router.table.instance(slot))
-                        .is_some_and(|i| i.flows > 0),
-                });
+            let in_use = router.table.find_service(subject.service).is_some_and(|service| match subject.instance {
+                None => router.table.flows_of(service) > 0,
+                Some(number) => router
+                    .table
+                    .find_instance(service, number)
+                    .and_then(|slot| router.table.instance(slot))
+                    .is_some_and(|i| i.flows > 0),
+            });
             if in_use {
                 interest.idle_since = now;
             } else if now >= interest.idle_since.saturating_add(INTEREST_IDLE) {
@@ -337,10 +280,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 .filter_map(|slot| router.table.instance(slot).map(|i| (i.number, slot)))
                 .find(|(number, _)| *number >= from);
             let Some((number, slot)) = next else { break };
-            let single = Subject {
-                service: subject.service,
-                instance: Some(number),
-            };
+            let single = Subject { service: subject.service, instance: Some(number) };
             let concerned = subject.instance.is_none_or(|n| n == number);
             if concerned && !whole && !holds(&self.interests, single) {
                 router.table.remove_instance(slot);
@@ -351,10 +291,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             };
             from = behind;
         }
-        let empty = router
-            .table
-            .service(service)
-            .is_none_or(|s| s.instances == 0);
+        let empty = router.table.service(service).is_none_or(|s| s.instances == 0);
         if !whole && empty {
             router.table.remove_service(service);
         }
@@ -363,10 +300,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
 
 /// Whether a subject is followed, and not only until its end is confirmed.
 fn holds<const M: usize>(interests: &Interests<M>, subject: Subject) -> bool {
-    interests
-        .find(subject)
-        .and_then(|row| interests.get(row))
-        .is_some_and(|i| i.state != State::Ending)
+    interests.find(subject).and_then(|row| interests.get(row)).is_some_and(|i| i.state != State::Ending)
 }
 
 /// Takes the one instance out that a page is about.
@@ -423,22 +357,13 @@ fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L
             gone = true;
         }
     }
-    for record in page
-        .records
-        .iter()
-        .filter(|record| concerned(record.number))
-    {
+    for record in page.records.iter().filter(|record| concerned(record.number)) {
         let Some(node) = page.nodes.iter().find(|node| node.id == record.node) else {
             continue;
         };
-        let before = router
-            .table
-            .find_instance(service, record.number)
-            .and_then(|slot| router.table.instance_ref(slot));
-        let put = router
-            .table
-            .put_node(node)
-            .and_then(|node| router.table.put_instance(service, record, node));
+        let before =
+            router.table.find_instance(service, record.number).and_then(|slot| router.table.instance_ref(slot));
+        let put = router.table.put_node(node).and_then(|node| router.table.put_instance(service, record, node));
         match put {
             Ok(_) => gone |= before.is_some_and(|before| !router.table.is_current(before)),
             Err(full) => result = Err(full),
@@ -466,9 +391,7 @@ fn is_known<const S: usize, const I: usize, const N: usize, const F: usize, cons
     };
     match router.table.owner(address) {
         None => false,
-        Some(Owner::Service(service, _)) => {
-            router.table.service(service).is_some_and(|s| s.complete)
-        }
+        Some(Owner::Service(service, _)) => router.table.service(service).is_some_and(|s| s.complete),
         Some(Owner::Instance(_) | Owner::Namespace(_)) => true,
     }
 }

@@ -9,10 +9,7 @@ use crate::sync::Backoff;
 use crate::sync::message::{Message, Resolve, ResolveKey};
 use crate::time::Instant;
 
-const REPEAT: Backoff = Backoff {
-    first: Duration::from_millis(100),
-    most: Duration::from_millis(400),
-};
+const REPEAT: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_millis(400) };
 
 /// What is looked up. Numbered, so that a free row is all zero bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +80,7 @@ pub(super) struct Queries<const Q: usize> {
 
 impl<const Q: usize> Queries<Q> {
     pub(super) const fn new() -> Self {
-        Self {
-            rows: [const { Query::EMPTY }; Q],
-            used: 0,
-            answered: 0,
-        }
+        Self { rows: [const { Query::EMPTY }; Q], used: 0, answered: 0 }
     }
 
     /// Asks. False when it is being asked for already.
@@ -98,37 +91,18 @@ impl<const Q: usize> Queries<Q> {
         asker: Option<InstanceId>,
         stream: u32,
     ) -> Result<bool, Answer> {
-        let known = self
-            .rows
-            .iter_mut()
-            .find(|q| q.state != State::Free && q.wanted == wanted);
+        let known = self.rows.iter_mut().find(|q| q.state != State::Free && q.wanted == wanted);
         let query = match known {
-            Some(Query {
-                state: State::Asked,
-                ..
-            }) => return Ok(false),
-            Some(Query {
-                state: State::Negative,
-                deadline,
-                ..
-            }) if now < *deadline => return Err(Answer::NotFound),
+            Some(Query { state: State::Asked, .. }) => return Ok(false),
+            Some(Query { state: State::Negative, deadline, .. }) if now < *deadline => return Err(Answer::NotFound),
             // An answer that waits to be reported: the packet goes with the others that it is for.
-            Some(Query {
-                state: State::Answered(_),
-                ..
-            }) => return Ok(false),
+            Some(Query { state: State::Answered(_), .. }) => return Ok(false),
             Some(query) => query,
             None => {
                 let free = self.rows.iter().position(|q| q.state == State::Free);
                 let oldest = || {
-                    let negative = self
-                        .rows
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, q)| q.state == State::Negative);
-                    negative
-                        .min_by_key(|(_, q)| q.deadline)
-                        .map(|(place, _)| place)
+                    let negative = self.rows.iter().enumerate().filter(|(_, q)| q.state == State::Negative);
+                    negative.min_by_key(|(_, q)| q.deadline).map(|(place, _)| place)
                 };
                 let place = match free {
                     Some(place) => {
@@ -141,15 +115,7 @@ impl<const Q: usize> Queries<Q> {
             }
         };
         let deadline = now.saturating_add(RESOLVE_TIMEOUT);
-        *query = Query {
-            state: State::Asked,
-            wanted,
-            stream,
-            asker,
-            tries: 0,
-            next: now,
-            deadline,
-        };
+        *query = Query { state: State::Asked, wanted, stream, asker, tries: 0, next: now, deadline };
         Ok(true)
     }
 
@@ -161,11 +127,7 @@ impl<const Q: usize> Queries<Q> {
 
     /// Whether a look-up with this stream number is under way.
     pub(super) fn is_asked(&self, stream: u32) -> bool {
-        self.used > 0
-            && self
-                .rows
-                .iter()
-                .any(|q| q.state == State::Asked && q.stream == stream)
+        self.used > 0 && self.rows.iter().any(|q| q.state == State::Asked && q.stream == stream)
     }
 
     /// Ends all look-ups for which `is_known` holds: the table knows what they ask now.
@@ -184,11 +146,7 @@ impl<const Q: usize> Queries<Q> {
     /// The manager says that there is no such thing. False when nothing was asked under this number.
     pub(super) fn not_found(&mut self, now: Instant, stream: u32) -> bool {
         let until = now.saturating_add(NEGATIVE_LIFETIME);
-        if let Some(query) = self
-            .rows
-            .iter_mut()
-            .find(|q| q.state == State::Asked && q.stream == stream)
-        {
+        if let Some(query) = self.rows.iter_mut().find(|q| q.state == State::Asked && q.stream == stream) {
             query.deadline = until;
         }
         self.finish(stream, Answer::NotFound)
@@ -230,10 +188,7 @@ impl<const Q: usize> Queries<Q> {
         if self.answered == 0 {
             return None;
         }
-        let query = self
-            .rows
-            .iter_mut()
-            .find(|q| matches!(q.state, State::Answered(_)))?;
+        let query = self.rows.iter_mut().find(|q| matches!(q.state, State::Answered(_)))?;
         let State::Answered(answer) = query.state else {
             return None;
         };
@@ -276,29 +231,18 @@ impl<const Q: usize> Queries<Q> {
         if self.used == 0 {
             return None;
         }
-        let query = self
-            .rows
-            .iter_mut()
-            .find(|q| q.state == State::Asked && now >= q.next)?;
+        let query = self.rows.iter_mut().find(|q| q.state == State::Asked && now >= q.next)?;
         query.next = now.saturating_add(REPEAT.after(query.tries));
         query.tries = query.tries.saturating_add(1);
         let key = match query.wanted {
             Wanted::Address(address) => ResolveKey::Address(address),
             Wanted::Node(key) => ResolveKey::Node(key),
         };
-        Some(Message::Resolve(Resolve {
-            stream: query.stream,
-            key,
-            asker: query.asker,
-        }))
+        Some(Message::Resolve(Resolve { stream: query.stream, key, asker: query.asker }))
     }
 
     fn finish(&mut self, stream: u32, answer: Answer) -> bool {
-        let Some(query) = self
-            .rows
-            .iter_mut()
-            .find(|q| q.state == State::Asked && q.stream == stream)
-        else {
+        let Some(query) = self.rows.iter_mut().find(|q| q.state == State::Asked && q.stream == stream) else {
             return false;
         };
         query.state = State::Answered(answer);

@@ -9,10 +9,7 @@ use crate::sync::Backoff;
 use crate::sync::message::{Attach, AttachKind, Attached, Detach, Message, Refusal};
 use crate::time::Instant;
 
-const REPEAT: Backoff = Backoff {
-    first: Duration::from_millis(200),
-    most: Duration::from_secs(2),
-};
+const REPEAT: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(2) };
 
 /// Names a request until its outcome has been taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,9 +50,7 @@ pub(super) struct Requests<const R: usize> {
 
 impl<const R: usize> Requests<R> {
     pub(super) const fn new() -> Self {
-        Self {
-            rows: heapless::Vec::new(),
-        }
+        Self { rows: heapless::Vec::new() }
     }
 
     /// Asks for an attachment; none when too many requests are under way.
@@ -71,32 +66,19 @@ impl<const R: usize> Requests<R> {
 
     /// Asks for a detachment; none when too many requests are under way. One for an attachment that is on its way takes its
     /// place.
-    pub(super) fn detach(
-        &mut self,
-        now: Instant,
-        number: u32,
-        instance: InstanceId,
-    ) -> Option<RequestId> {
-        self.rows.retain(
-            |r| !matches!(&r.kind, Kind::Attach(AttachKind::Resume(id), _) if *id == instance),
-        );
+    pub(super) fn detach(&mut self, now: Instant, number: u32, instance: InstanceId) -> Option<RequestId> {
+        self.rows.retain(|r| !matches!(&r.kind, Kind::Attach(AttachKind::Resume(id), _) if *id == instance));
         self.push(now, number, Kind::Detach(instance))
     }
 
     /// Says again that an instance runs here. One that is being said already is left alone.
     pub(super) fn resume(&mut self, now: Instant, number: u32, attachment: &Attachment) {
         let is_said = |r: &Request| {
-            r.outcome.is_none()
-                && matches!(&r.kind, Kind::Attach(AttachKind::Resume(id), _) if *id == attachment.id)
+            r.outcome.is_none() && matches!(&r.kind, Kind::Attach(AttachKind::Resume(id), _) if *id == attachment.id)
         };
         if !self.rows.iter().any(is_said) {
             // What does not fit now is asked for again by the manager, whose digest differs.
-            let _ = self.attach(
-                now,
-                number,
-                AttachKind::Resume(attachment.id),
-                attachment.namespace_ip,
-            );
+            let _ = self.attach(now, number, AttachKind::Resume(attachment.id), attachment.namespace_ip);
         }
     }
 
@@ -107,19 +89,13 @@ impl<const R: usize> Requests<R> {
 
     /// Takes the answer to an attachment in. Returns what is to be put into the router.
     pub(super) fn attached(&mut self, attached: &Attached) -> Option<Attachment> {
-        let place = self
-            .rows
-            .iter()
-            .position(|r| r.number == attached.request && r.outcome.is_none())?;
+        let place = self.rows.iter().position(|r| r.number == attached.request && r.outcome.is_none())?;
         let request = self.rows.get_mut(place)?;
         let Kind::Attach(kind, namespace_ip) = &request.kind else {
             return None;
         };
-        let attachment = Attachment {
-            id: attached.instance,
-            instance_ip: attached.instance_ip,
-            namespace_ip: *namespace_ip,
-        };
+        let attachment =
+            Attachment { id: attached.instance, instance_ip: attached.instance_ip, namespace_ip: *namespace_ip };
         if matches!(kind, AttachKind::Resume(_)) {
             self.rows.swap_remove(place);
         } else {
@@ -129,10 +105,7 @@ impl<const R: usize> Requests<R> {
     }
 
     pub(super) fn detached(&mut self, number: u32) {
-        if let Some(request) = self
-            .rows
-            .iter_mut()
-            .find(|r| r.number == number && r.outcome.is_none())
+        if let Some(request) = self.rows.iter_mut().find(|r| r.number == number && r.outcome.is_none())
             && let Kind::Detach(instance) = request.kind
         {
             request.outcome = Some(Outcome::Detached(instance));
@@ -141,11 +114,7 @@ impl<const R: usize> Requests<R> {
 
     /// Takes a refusal in; false when it is of no request of this kind.
     pub(super) fn refused(&mut self, number: u32, refusal: Refusal) -> bool {
-        let Some(request) = self
-            .rows
-            .iter_mut()
-            .find(|r| r.number == number && r.outcome.is_none())
-        else {
+        let Some(request) = self.rows.iter_mut().find(|r| r.number == number && r.outcome.is_none()) else {
             return false;
         };
         request.outcome = Some(match request.kind {
@@ -165,8 +134,7 @@ impl<const R: usize> Requests<R> {
     /// New attachments that have been asked for and not answered.
     pub(super) fn attaching(&self) -> usize {
         let is_new = |r: &&Request| {
-            r.outcome.is_none()
-                && matches!(&r.kind, Kind::Attach(kind, _) if !matches!(kind, AttachKind::Resume(_)))
+            r.outcome.is_none() && matches!(&r.kind, Kind::Attach(kind, _) if !matches!(kind, AttachKind::Resume(_)))
         };
         self.rows.iter().filter(is_new).count()
     }
@@ -175,9 +143,7 @@ impl<const R: usize> Requests<R> {
     pub(super) fn poll_outcome(&mut self) -> Option<(RequestId, Outcome)> {
         let place = self.rows.iter().position(|r| r.outcome.is_some())?;
         let request = self.rows.swap_remove(place);
-        request
-            .outcome
-            .map(|outcome| (RequestId(request.number), outcome))
+        request.outcome.map(|outcome| (RequestId(request.number), outcome))
     }
 
     /// When the next request is due.
@@ -188,35 +154,19 @@ impl<const R: usize> Requests<R> {
 
     /// The next request that is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<Message> {
-        let request = self
-            .rows
-            .iter_mut()
-            .find(|r| r.outcome.is_none() && now >= r.next)?;
+        let request = self.rows.iter_mut().find(|r| r.outcome.is_none() && now >= r.next)?;
         request.next = now.saturating_add(REPEAT.after(request.tries));
         request.tries = request.tries.saturating_add(1);
         Some(match &request.kind {
-            Kind::Attach(kind, namespace_ip) => Message::Attach(Attach {
-                request: request.number,
-                kind: kind.clone(),
-                namespace_ip: *namespace_ip,
-            }),
-            Kind::Detach(instance) => Message::Detach(Detach {
-                request: request.number,
-                instance: *instance,
-            }),
+            Kind::Attach(kind, namespace_ip) => {
+                Message::Attach(Attach { request: request.number, kind: kind.clone(), namespace_ip: *namespace_ip })
+            }
+            Kind::Detach(instance) => Message::Detach(Detach { request: request.number, instance: *instance }),
         })
     }
 
     fn push(&mut self, now: Instant, number: u32, kind: Kind) -> Option<RequestId> {
-        self.rows
-            .push(Request {
-                number,
-                kind,
-                outcome: None,
-                tries: 0,
-                next: now,
-            })
-            .ok()?;
+        self.rows.push(Request { number, kind, outcome: None, tries: 0, next: now }).ok()?;
         Some(RequestId(number))
     }
 }

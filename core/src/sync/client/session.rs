@@ -12,10 +12,7 @@ use crate::sync::Backoff;
 use crate::sync::message::{Digest, Hello, MANAGERS_MAX, ManagerRecord, Refusal, Welcome};
 use crate::time::Instant;
 
-const HELLO: Backoff = Backoff {
-    first: Duration::from_millis(250),
-    most: Duration::from_secs(2),
-};
+const HELLO: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(2) };
 /// A refusal is final for the request as it was; an operator may change the manager's mind meanwhile.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
 /// So many unanswered `Hello`s, and the next manager is tried.
@@ -100,9 +97,7 @@ impl Session {
     }
 
     pub(super) fn is_connected(&self, now: Instant) -> bool {
-        self.membership
-            .get()
-            .is_some_and(|m| self.is_member() && now < self.last_welcome.saturating_add(m.lease))
+        self.membership.get().is_some_and(|m| self.is_member() && now < self.last_welcome.saturating_add(m.lease))
     }
 
     /// When the next `Hello` is due; never when there is nobody to say it to.
@@ -121,11 +116,7 @@ impl Session {
             return None;
         }
         if self.tries >= TRIES_PER_MANAGER && self.managers.len() > 1 {
-            self.current = self
-                .current
-                .saturating_add(1)
-                .checked_rem(self.managers.len())
-                .unwrap_or(0);
+            self.current = self.current.saturating_add(1).checked_rem(self.managers.len()).unwrap_or(0);
             self.tries = 0;
         }
         // The upper half of the numbers, so that a refusal can't be taken for that of a look-up or an attachment.
@@ -140,12 +131,7 @@ impl Session {
     }
 
     /// Takes a `Welcome` in; none when it answers nothing that was asked.
-    pub(super) fn welcome(
-        &mut self,
-        now: Instant,
-        from: &NodeKey,
-        welcome: &Welcome,
-    ) -> Option<News> {
+    pub(super) fn welcome(&mut self, now: Instant, from: &NodeKey, welcome: &Welcome) -> Option<News> {
         // Any Hello since the last answer may be the one that was answered; one before that has been answered already.
         if self.request == 0
             || !(self.first_request..=self.request).contains(&welcome.request)
@@ -166,8 +152,7 @@ impl Session {
         self.tries = 0;
         self.refusal.clear();
         self.last_welcome = now;
-        self.next_hello =
-            now.saturating_add(lease.checked_div(RENEWALS_PER_LEASE).unwrap_or(lease));
+        self.next_hello = now.saturating_add(lease.checked_div(RENEWALS_PER_LEASE).unwrap_or(lease));
         self.learn_managers(from, &welcome.managers);
         Some(News { forgotten })
     }

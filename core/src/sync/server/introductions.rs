@@ -44,12 +44,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
     }
 
     /// Introduces a stream's new asker to the nodes of the table that the client has already.
-    pub(super) fn introduce_to_all(
-        &mut self,
-        now: Instant,
-        row: usize,
-        directory: &impl Directory,
-    ) {
+    pub(super) fn introduce_to_all(&mut self, now: Instant, row: usize, directory: &impl Directory) {
         let Some(stream) = self.streams.get(row).copied() else {
             return;
         };
@@ -59,31 +54,16 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let Some(asker) = stream.asker else { return };
         let mut last = NodeId(0);
         let mut from = Some(stream.subject.instance.unwrap_or(0));
-        while let Some(change) =
-            from.and_then(|from| directory.next_change(stream.subject.service, from, 0))
-        {
-            from = change
-                .number()
-                .checked_add(1)
-                .filter(|_| stream.subject.instance.is_none());
+        while let Some(change) = from.and_then(|from| directory.next_change(stream.subject.service, from, 0)) {
+            from = change.number().checked_add(1).filter(|_| stream.subject.instance.is_none());
             if let Change::Present(record) = change
-                && stream
-                    .subject
-                    .instance
-                    .is_none_or(|number| number == record.number)
+                && stream.subject.instance.is_none_or(|number| number == record.number)
                 && record.node != own
                 && record.node != last
                 && let Some(node) = directory.node(record.node)
             {
                 last = record.node;
-                let _ = self.introduce_to(
-                    now,
-                    row,
-                    stream.client as usize,
-                    asker,
-                    &node.key,
-                    directory,
-                );
+                let _ = self.introduce_to(now, row, stream.client as usize, asker, &node.key, directory);
             }
         }
     }
@@ -122,10 +102,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         self.introduced = self.introduced.wrapping_add(1);
         let number = SERVER_STREAMS | self.introduced;
         let waiting = self.sessions.reference(client);
-        let Some(opened) = self
-            .streams
-            .open(now, peer, Subject::from(asker), number, version)
-        else {
+        let Some(opened) = self.streams.open(now, peer, Subject::from(asker), number, version) else {
             bump(&mut self.counters.introductions_full);
             return None;
         };
@@ -156,11 +133,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let mut at = self.streams.first_of_client(client.row());
         while let Some(row) = at {
             at = self.streams.next_of_client(row);
-            if self
-                .streams
-                .get(row)
-                .is_some_and(|stream| stream.phase == Phase::Ready)
-            {
+            if self.streams.get(row).is_some_and(|stream| stream.phase == Phase::Ready) {
                 self.streams.due.set(row, now);
             }
         }

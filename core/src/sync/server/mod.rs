@@ -148,11 +148,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
 
     /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = [
-            self.sessions.leases.next(),
-            self.sessions.announcements.next(),
-            self.streams.due.next(),
-        ];
+        let next = [self.sessions.leases.next(), self.sessions.announcements.next(), self.streams.due.next()];
         next.into_iter().flatten().min()
     }
 
@@ -205,14 +201,8 @@ impl<const C: usize, const S: usize> Server<C, S> {
             Message::Resolve(resolve) => self.resolve(now, row, &resolve, directory)?,
             Message::Attach(attach) => self.attach(now, row, &attach, directory),
             Message::Detach(detach) => self.detach(now, row, detach, directory),
-            Message::Forget { subject, stream } => {
-                Some(self.forget(now, row, subject, stream, directory))
-            }
-            Message::Ack {
-                subject,
-                stream,
-                sequence,
-            } => {
+            Message::Forget { subject, stream } => Some(self.forget(now, row, subject, stream, directory)),
+            Message::Ack { subject, stream, sequence } => {
                 self.ack(now, row, subject, stream, sequence, directory);
                 None
             }
@@ -241,11 +231,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             while let Some(row) = at {
                 at = self.streams.next_of_service(row);
                 // The others look by themselves when their page is acknowledged.
-                if self
-                    .streams
-                    .get(row)
-                    .is_some_and(|stream| stream.phase == Phase::Idle)
-                {
+                if self.streams.get(row).is_some_and(|stream| stream.phase == Phase::Idle) {
                     self.streams.due.set(row, now);
                 }
             }

@@ -15,10 +15,7 @@ use crate::sync::message::{Message, PageKind, TablePage};
 use crate::time::Instant;
 
 /// When a page that is not acknowledged is sent again.
-const REPEAT: Backoff = Backoff {
-    first: Duration::from_millis(200),
-    most: Duration::from_secs(2),
-};
+const REPEAT: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(2) };
 
 impl<const C: usize, const S: usize> Server<C, S> {
     /// Does what is due on a stream: sends its next page, or the outstanding one again. None when nothing is to be sent.
@@ -71,11 +68,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             bump(&mut self.counters.no_room);
             return None;
         };
-        bump(if is_repeat {
-            &mut self.counters.repeats
-        } else {
-            &mut self.counters.pages
-        });
+        bump(if is_repeat { &mut self.counters.repeats } else { &mut self.counters.pages });
         Some((session.key, encoded.length))
     }
 
@@ -98,9 +91,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let service = stream.subject.service;
         let single = stream.subject.instance;
         let there = |number| matches!(directory.next_change(service, number, 0), Some(Change::Present(record)) if record.number == number);
-        let version = directory
-            .version(service)
-            .filter(|_| single.is_none_or(there));
+        let version = directory.version(service).filter(|_| single.is_none_or(there));
         let Some(version) = version else {
             return self.set_walk(row, Walk::Gone, 0, Window::default());
         };
@@ -109,9 +100,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         }
         let mut window = Window::default();
         if single.is_none() {
-            let count = self
-                .streams
-                .instances(row, version, || count(service, directory));
+            let count = self.streams.instances(row, version, || count(service, directory));
             if count > limit {
                 bump(&mut self.counters.limited);
                 window = cut(service, client, limit, count, directory);
@@ -165,27 +154,10 @@ fn count(service: ServiceId, directory: &impl Directory) -> u32 {
 }
 
 /// The part of a table of `count` instances that a client which can hold only `limit` gets.
-fn cut(
-    service: ServiceId,
-    client: NodeId,
-    limit: u32,
-    count: u32,
-    directory: &impl Directory,
-) -> Window {
-    let first = client
-        .0
-        .wrapping_mul(0x9e37_79b9)
-        .checked_rem(count)
-        .unwrap_or(0);
-    let last = u64::from(first)
-        .saturating_add(u64::from(limit))
-        .saturating_sub(1)
-        .checked_rem(u64::from(count));
-    let mut window = Window {
-        limited: true,
-        first: 0,
-        last: 0,
-    };
+fn cut(service: ServiceId, client: NodeId, limit: u32, count: u32, directory: &impl Directory) -> Window {
+    let first = client.0.wrapping_mul(0x9e37_79b9).checked_rem(count).unwrap_or(0);
+    let last = u64::from(first).saturating_add(u64::from(limit)).saturating_sub(1).checked_rem(u64::from(count));
+    let mut window = Window { limited: true, first: 0, last: 0 };
     let mut rank = 0u32;
     let mut from = Some(0);
     while let Some(change) = from.and_then(|from| directory.next_change(service, from, 0)) {
@@ -230,11 +202,7 @@ impl Draft {
             page: TablePage {
                 subject: stream.subject,
                 stream: stream.number,
-                sequence: if is_repeat {
-                    stream.sequence
-                } else {
-                    stream.sequence.wrapping_add(1)
-                },
+                sequence: if is_repeat { stream.sequence } else { stream.sequence.wrapping_add(1) },
                 more: false,
                 kind: PageKind::Gone,
                 header: None,
@@ -252,13 +220,10 @@ impl Draft {
             Walk::Patch => stream.held,
         };
         // Of a service that is gone meanwhile nothing is known, removals included.
-        draft.stale = directory.version(service).is_none()
-            || (since != 0 && since < directory.patchable_since(service));
+        draft.stale =
+            directory.version(service).is_none() || (since != 0 && since < directory.patchable_since(service));
         draft.page.kind = if since == 0 {
-            PageKind::Replace {
-                from: stream.position,
-                to: single.and_then(|number| number.checked_add(1)),
-            }
+            PageKind::Replace { from: stream.position, to: single.and_then(|number| number.checked_add(1)) }
         } else {
             PageKind::Patch
         };
@@ -273,9 +238,7 @@ impl Draft {
         let mut from = Some(stream.position);
         while let Some(change) = from.and_then(|from| directory.next_change(service, from, since)) {
             let number = change.number();
-            if single.is_some_and(|single| single != number)
-                || bound.is_some_and(|bound| number >= bound)
-            {
+            if single.is_some_and(|single| single != number) || bound.is_some_and(|bound| number >= bound) {
                 break;
             }
             if stream.window.covers(number) && !draft.push(change, directory) {
@@ -317,9 +280,7 @@ impl Draft {
         if record > removed {
             self.page.records.pop();
             let records = &self.page.records;
-            self.page
-                .nodes
-                .retain(|node| records.iter().any(|record| record.node == node.id));
+            self.page.nodes.retain(|node| records.iter().any(|record| record.node == node.id));
         } else {
             self.page.removed.pop();
         }
@@ -342,12 +303,7 @@ impl Draft {
             };
             self.page = page;
             if let Ok(length) = length {
-                return Some(Encoded {
-                    length,
-                    end: self.end,
-                    header: self.header,
-                    stale: self.stale,
-                });
+                return Some(Encoded { length, end: self.end, header: self.header, stale: self.stale });
             }
             // A page without a change in it would be followed by the same one.
             if !self.pop() || (self.page.records.is_empty() && self.page.removed.is_empty()) {

@@ -40,11 +40,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         }
         let version = directory.version(subject.service).unwrap_or(0);
         let Some(row) = self.streams.open(now, client, subject, number, version) else {
-            return Ok(refused(
-                &mut self.counters.streams_full,
-                number,
-                Refusal::Full,
-            ));
+            return Ok(refused(&mut self.counters.streams_full, number, Refusal::Full));
         };
         if let Some(stream) = self.streams.get_mut(row) {
             stream.asker = asker;
@@ -124,9 +120,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
     ) -> Answer {
         let node = self.sessions.get(client)?.node;
         match directory.detach(now, node, detach.instance) {
-            Ok(()) => Some(Message::Detached {
-                request: detach.request,
-            }),
+            Ok(()) => Some(Message::Detached { request: detach.request }),
             Err(refusal) => refused(&mut self.counters.detach_refused, detach.request, refusal),
         }
     }
@@ -144,10 +138,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             Some(row) => self.drop_stream(now, row, directory),
             None => bump(&mut self.counters.forget_unknown),
         }
-        Message::Forgotten {
-            subject,
-            stream: number,
-        }
+        Message::Forgotten { subject, stream: number }
     }
 
     /// The client has applied a page.
@@ -198,10 +189,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
 
     fn find_stream(&self, client: usize, subject: Subject, number: u32) -> Option<usize> {
         let row = self.streams.find(client, subject)?;
-        self.streams
-            .get(row)
-            .is_some_and(|stream| stream.number == number)
-            .then_some(row)
+        self.streams.get(row).is_some_and(|stream| stream.number == number).then_some(row)
     }
 }
 

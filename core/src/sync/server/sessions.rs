@@ -24,10 +24,7 @@ const LEASE_MIN_MS: u32 = 100;
 /// Digests that differ for less than this may differ only because a message is under way.
 const MISMATCH_MIN: Duration = Duration::from_secs(1);
 /// The announcement of a restart is repeated until the node says `Hello` or its time is over.
-const ANNOUNCE: Backoff = Backoff {
-    first: Duration::from_millis(200),
-    most: ANNOUNCE_LEASE,
-};
+const ANNOUNCE: Backoff = Backoff { first: Duration::from_millis(200), most: ANNOUNCE_LEASE };
 
 /// Whether a client is heard from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,11 +63,7 @@ impl Session {
         key: NodeKey([0; 32]),
         node: NodeId(0),
         standing: Standing::Announced,
-        capacities: Capacities {
-            services: 0,
-            instances: 0,
-            nodes: 0,
-        },
+        capacities: Capacities { services: 0, instances: 0, nodes: 0 },
         epoch: 0,
         lease_ms: 0,
         heard: Instant::ZERO,
@@ -82,8 +75,7 @@ impl Session {
     };
 
     fn lease_end(&self) -> Instant {
-        self.heard
-            .saturating_add(Duration::from_millis(u64::from(self.lease_ms)))
+        self.heard.saturating_add(Duration::from_millis(u64::from(self.lease_ms)))
     }
 }
 
@@ -122,27 +114,16 @@ impl<const C: usize> Sessions<C> {
     /// The row of a key, be it of a session or of an announcement.
     pub(super) fn find(&self, key: &NodeKey) -> Option<usize> {
         let hash = self.hash_key.hash(&key.0);
-        self.by_key
-            .find(hash, |row, _| {
-                self.rows.get(row).is_some_and(|s| s.key == *key)
-            })
-            .map(|(row, _)| row)
+        self.by_key.find(hash, |row, _| self.rows.get(row).is_some_and(|s| s.key == *key)).map(|(row, _)| row)
     }
 
     /// The row of a key that has a session.
     pub(super) fn find_session(&self, key: &NodeKey) -> Option<usize> {
-        self.find(key).filter(|row| {
-            self.get(*row)
-                .is_some_and(|s| s.standing != Standing::Announced)
-        })
+        self.find(key).filter(|row| self.get(*row).is_some_and(|s| s.standing != Standing::Announced))
     }
 
     pub(super) fn get(&self, row: usize) -> Option<&Session> {
-        if self.slots.is_used(row) {
-            self.rows.get(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get(row) } else { None }
     }
 
     pub(super) fn reference(&self, row: usize) -> RowRef {
@@ -154,20 +135,13 @@ impl<const C: usize> Sessions<C> {
     }
 
     fn get_mut(&mut self, row: usize) -> Option<&mut Session> {
-        if self.slots.is_used(row) {
-            self.rows.get_mut(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get_mut(row) } else { None }
     }
 
     fn add(&mut self, key: NodeKey) -> Option<usize> {
         let row = self.slots.take()?.row();
         if let Some(session) = self.rows.get_mut(row) {
-            *session = Session {
-                key,
-                ..Session::EMPTY
-            };
+            *session = Session { key, ..Session::EMPTY };
         }
         self.by_key.insert(self.hash_key.hash(&key.0), row, 0);
         Some(row)
@@ -199,9 +173,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         if let Some(session) = self.sessions.get_mut(row) {
             session.heard = self.started;
         }
-        self.sessions
-            .leases
-            .set(row, self.started.saturating_add(ANNOUNCE_LEASE));
+        self.sessions.leases.set(row, self.started.saturating_add(ANNOUNCE_LEASE));
         self.sessions.announcements.set(row, self.started);
     }
 
@@ -223,12 +195,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         hello: &Hello,
         directory: &mut impl Directory,
     ) -> Answer {
-        let refuse = |refusal| {
-            Some(Message::Refused {
-                request: hello.request,
-                refusal,
-            })
-        };
+        let refuse = |refusal| Some(Message::Refused { request: hello.request, refusal });
         let known = directory.node_of(&from.key);
         if hello.joining.is_some() {
             if known.is_some() {
@@ -252,17 +219,13 @@ impl<const C: usize, const S: usize> Server<C, S> {
             bump(&mut self.counters.clients_full);
             return refuse(Refusal::Full);
         }
-        let recorded_epoch = known
-            .and_then(|node| directory.node(node))
-            .map(|record| record.epoch);
+        let recorded_epoch = known.and_then(|node| directory.node(node)).map(|record| record.epoch);
         let admission = match directory.hello(now, from, hello) {
             Ok(admission) => admission,
             Err(refusal) => {
                 bump(&mut self.counters.hello_refused);
                 match self.sessions.find_session(&from.key) {
-                    Some(row) if directory.node_of(&from.key).is_none() => {
-                        self.drop_session(now, row, directory)
-                    }
+                    Some(row) if directory.node_of(&from.key).is_none() => self.drop_session(now, row, directory),
                     Some(row) => self.heard(now, row, directory),
                     None => {}
                 }
@@ -283,10 +246,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         recorded_epoch: Option<u32>,
         directory: &mut impl Directory,
     ) -> Option<bool> {
-        let row = self
-            .sessions
-            .find(&from.key)
-            .or_else(|| self.sessions.add(from.key))?;
+        let row = self.sessions.find(&from.key).or_else(|| self.sessions.add(from.key))?;
         let before = *self.sessions.get(row)?;
         let is_new = before.standing == Standing::Announced;
         // Without a session of before, the directory tells whether this is a new start of the node. If it is not, but the

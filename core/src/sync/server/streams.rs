@@ -46,11 +46,7 @@ impl Window {
             return true;
         }
         let (behind_first, before_last) = (number >= self.first, number <= self.last);
-        if self.first <= self.last {
-            behind_first && before_last
-        } else {
-            behind_first || before_last
-        }
+        if self.first <= self.last { behind_first && before_last } else { behind_first || before_last }
     }
 }
 
@@ -128,19 +124,12 @@ pub(super) struct Stream {
 impl Stream {
     const EMPTY: Self = Self {
         client: 0,
-        subject: Subject {
-            service: ServiceId(0),
-            instance: None,
-        },
+        subject: Subject { service: ServiceId(0), instance: None },
         number: 0,
         sequence: 0,
         phase: Phase::Idle,
         walk: Walk::Replace,
-        window: Window {
-            limited: false,
-            first: 0,
-            last: 0,
-        },
+        window: Window { limited: false, first: 0, last: 0 },
         held: 0,
         target: 0,
         position: 0,
@@ -156,14 +145,8 @@ impl Stream {
         introduces: RowRef::NONE,
         confirmed: 0,
         interest: 0,
-        of_client: Link {
-            next: Place(0),
-            prev: Place(0),
-        },
-        of_service: Link {
-            next: Place(0),
-            prev: Place(0),
-        },
+        of_client: Link { next: Place(0), prev: Place(0) },
+        of_service: Link { next: Place(0), prev: Place(0) },
     };
 
     /// Begins the stream anew under another number. What the client may still hold from before is not forgotten.
@@ -263,30 +246,17 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     pub(super) fn get(&self, row: usize) -> Option<&Stream> {
-        if self.slots.is_used(row) {
-            self.rows.get(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get(row) } else { None }
     }
 
     pub(super) fn get_mut(&mut self, row: usize) -> Option<&mut Stream> {
-        if self.slots.is_used(row) {
-            self.rows.get_mut(row)
-        } else {
-            None
-        }
+        if self.slots.is_used(row) { self.rows.get_mut(row) } else { None }
     }
 
     pub(super) fn find(&self, client: usize, subject: Subject) -> Option<usize> {
-        let is_it = |row: usize, _| {
-            self.rows
-                .get(row)
-                .is_some_and(|s| s.client as usize == client && s.subject == subject)
-        };
-        self.by_subject
-            .find(self.subject_hash(client, subject), is_it)
-            .map(|(row, _)| row)
+        let is_it =
+            |row: usize, _| self.rows.get(row).is_some_and(|s| s.client as usize == client && s.subject == subject);
+        self.by_subject.find(self.subject_hash(client, subject), is_it).map(|(row, _)| row)
     }
 
     pub(super) fn first_of_client(&self, client: usize) -> Option<usize> {
@@ -298,9 +268,7 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     pub(super) fn of_client(&self, client: usize) -> impl Iterator<Item = &Stream> {
-        let rows = core::iter::successors(self.first_of_client(client), |row| {
-            self.next_of_client(*row)
-        });
+        let rows = core::iter::successors(self.first_of_client(client), |row| self.next_of_client(*row));
         rows.filter_map(|row| self.rows.get(row))
     }
 
@@ -324,9 +292,7 @@ impl<const C: usize, const S: usize> Streams<C, S> {
         version: u32,
     ) -> Option<usize> {
         let row = self.slots.take()?.row();
-        let found = self
-            .find_interest(subject.service)
-            .or_else(|| self.add_interest(subject.service));
+        let found = self.find_interest(subject.service).or_else(|| self.add_interest(subject.service));
         // There are as many interests as streams: with a stream there is an interest.
         let Some(interest) = found else {
             self.slots.give_back(row);
@@ -343,8 +309,7 @@ impl<const C: usize, const S: usize> Streams<C, S> {
                 ..Stream::EMPTY
             };
         }
-        self.by_subject
-            .insert(self.subject_hash(client, subject), row, 0);
+        self.by_subject.insert(self.subject_hash(client, subject), row, 0);
         if let Some(head) = self.first_of_client.get_mut(client) {
             link(&mut self.rows, List::Client, head, row);
         }
@@ -370,8 +335,7 @@ impl<const C: usize, const S: usize> Streams<C, S> {
         };
         let (client, place) = (stream.client as usize, stream.interest as usize);
         self.due.clear(row);
-        self.by_subject
-            .remove(self.subject_hash(client, stream.subject), row, 0);
+        self.by_subject.remove(self.subject_hash(client, stream.subject), row, 0);
         if let Some(head) = self.first_of_client.get_mut(client) {
             unlink(&mut self.rows, List::Client, head, row);
         }
@@ -385,8 +349,7 @@ impl<const C: usize, const S: usize> Streams<C, S> {
         self.slots.give_back(row);
         if interest.first.get().is_none() {
             interest.at_floor = 0;
-            self.by_service
-                .remove(self.service_hash(stream.subject.service), place, 0);
+            self.by_service.remove(self.service_hash(stream.subject.service), place, 0);
             self.interest_slots.give_back(place);
             return Risen::Free;
         }
@@ -408,12 +371,7 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     /// How many instances the service of a stream has in `version`, counted by `count` unless that is known already.
-    pub(super) fn instances(
-        &mut self,
-        row: usize,
-        version: u32,
-        count: impl FnOnce() -> u32,
-    ) -> u32 {
+    pub(super) fn instances(&mut self, row: usize, version: u32, count: impl FnOnce() -> u32) -> u32 {
         let Some(place) = self.get(row).map(|s| s.interest as usize) else {
             return 0;
         };
@@ -464,27 +422,14 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     fn find_interest(&self, service: ServiceId) -> Option<usize> {
-        let is_it = |row: usize, _| {
-            self.interests
-                .get(row)
-                .is_some_and(|i| i.service == service)
-        };
-        self.by_service
-            .find(self.service_hash(service), is_it)
-            .map(|(row, _)| row)
+        let is_it = |row: usize, _| self.interests.get(row).is_some_and(|i| i.service == service);
+        self.by_service.find(self.service_hash(service), is_it).map(|(row, _)| row)
     }
 
     fn add_interest(&mut self, service: ServiceId) -> Option<usize> {
         let place = self.interest_slots.take()?.row();
-        *self.interests.get_mut(place)? = Interest {
-            service,
-            first: Place(0),
-            floor: 0,
-            at_floor: 0,
-            told: 0,
-            instances: 0,
-            counted: 0,
-        };
+        *self.interests.get_mut(place)? =
+            Interest { service, first: Place(0), floor: 0, at_floor: 0, told: 0, instances: 0, counted: 0 };
         self.by_service.insert(self.service_hash(service), place, 0);
         Some(place)
     }
@@ -494,12 +439,8 @@ impl<const C: usize, const S: usize> Streams<C, S> {
     }
 
     fn subject_hash(&self, client: usize, subject: Subject) -> u64 {
-        let instance = subject
-            .instance
-            .map_or(0, |number| u64::from(number).saturating_add(1));
-        let words = u128::from(subject.service.0) << 96
-            | u128::from(instance) << 32
-            | (client as u128 & 0xffff_ffff);
+        let instance = subject.instance.map_or(0, |number| u64::from(number).saturating_add(1));
+        let words = u128::from(subject.service.0) << 96 | u128::from(instance) << 32 | (client as u128 & 0xffff_ffff);
         self.hash_key.hash(&words.to_le_bytes())
     }
 }
@@ -518,10 +459,7 @@ pub(super) enum Risen {
 fn link(rows: &mut [Stream], list: List, head: &mut Place, row: usize) {
     let behind = *head;
     if let Some(stream) = rows.get_mut(row) {
-        *stream.link_mut(list) = Link {
-            next: behind,
-            prev: Place(0),
-        };
+        *stream.link_mut(list) = Link { next: behind, prev: Place(0) };
     }
     if let Some(stream) = behind.get().and_then(|row| rows.get_mut(row)) {
         stream.link_mut(list).prev = Place::of(row);

@@ -14,12 +14,7 @@ pub(super) struct Timers<const N: usize> {
 
 impl<const N: usize> Timers<N> {
     pub(super) const fn new() -> Self {
-        Self {
-            at: [Instant::ZERO; N],
-            heap: [0; N],
-            place: [0; N],
-            len: 0,
-        }
+        Self { at: [Instant::ZERO; N], heap: [0; N], place: [0; N], len: 0 }
     }
 
     /// Gives a row a time, in the stead of the one that it had.
@@ -43,11 +38,7 @@ impl<const N: usize> Timers<N> {
 
     /// Takes a row's time away; nothing happens when it has none.
     pub(super) fn clear(&mut self, row: usize) {
-        let Some(place) = self
-            .place
-            .get(row)
-            .and_then(|place| (*place as usize).checked_sub(1))
-        else {
+        let Some(place) = self.place.get(row).and_then(|place| (*place as usize).checked_sub(1)) else {
             return;
         };
         let last = (self.len as usize).saturating_sub(1);
@@ -83,15 +74,11 @@ impl<const N: usize> Timers<N> {
     }
 
     fn time(&self, place: usize) -> Instant {
-        self.at
-            .get(self.row(place) as usize)
-            .copied()
-            .unwrap_or(Instant::MAX)
+        self.at.get(self.row(place) as usize).copied().unwrap_or(Instant::MAX)
     }
 
     fn put(&mut self, place: usize, row: u32) {
-        if let (Some(at), Some(back)) = (self.heap.get_mut(place), self.place.get_mut(row as usize))
-        {
+        if let (Some(at), Some(back)) = (self.heap.get_mut(place), self.place.get_mut(row as usize)) {
             *at = row;
             *back = (place as u32).saturating_add(1);
         }

@@ -6,23 +6,13 @@ use super::*;
 /// Brings a disk back as another root.
 fn revive(dead: &Rig, bytes: Vec<u8>) -> Rig {
     let disk = Disk::of(bytes);
-    let root = disk
-        .open(dead.plan, dead.limits, dead.now, dead.unix())
-        .unwrap();
-    Rig {
-        root,
-        disk,
-        plan: dead.plan,
-        limits: dead.limits,
-        now: dead.now,
-    }
+    let root = disk.open(dead.plan, dead.limits, dead.now, dead.unix()).unwrap();
+    Rig { root, disk, plan: dead.plan, limits: dead.limits, now: dead.now }
 }
 
 /// The portrait without liveness, which is not stored.
 fn stored(rig: &Rig) -> String {
-    portrait(rig)
-        .replace("alive: true", "")
-        .replace("alive: false", "")
+    portrait(rig).replace("alive: true", "").replace("alive: false", "")
 }
 
 #[test]
@@ -48,15 +38,9 @@ fn an_operation_happens_whole_or_not_at_all_wherever_the_process_dies() {
                 let revived = revive(&dying, bytes);
                 check_invariants(&revived);
                 let found = stored(&revived);
-                assert!(
-                    found == before || found == after,
-                    "step {number} {step:?}, {writes} writes: half done"
-                );
+                assert!(found == before || found == after, "step {number} {step:?}, {writes} writes: half done");
                 // What was answered as done is done.
-                assert!(
-                    got != answer || found == after,
-                    "step {number} {step:?}, {writes} writes: {got}"
-                );
+                assert!(got != answer || found == after, "step {number} {step:?}, {writes} writes: {got}");
                 outcomes[usize::from(found == after)] += 1;
             }
             if !died {
@@ -65,10 +49,7 @@ fn an_operation_happens_whole_or_not_at_all_wherever_the_process_dies() {
         }
         step.run(&mut rig);
     }
-    assert!(
-        outcomes.iter().all(|&times| times > 50),
-        "both sides of the commit were seen: {outcomes:?}"
-    );
+    assert!(outcomes.iter().all(|&times| times > 50), "both sides of the commit were seen: {outcomes:?}");
 }
 
 #[test]
@@ -82,16 +63,9 @@ fn a_disk_that_fails_changes_nothing_in_memory_and_is_said() {
     assert!(matches!(rig.create("t"), Err(ServiceError::Storage(_))));
     assert_eq!(rig.attach(node, new("s"), 2), Err(Refusal::Storage));
     assert_eq!(rig.hello(1, &hello(2)), Err(Refusal::Storage));
-    assert_eq!(
-        rig.root.detach(rig.now, node, instance),
-        Err(Refusal::Storage)
-    );
+    assert_eq!(rig.root.detach(rig.now, node, instance), Err(Refusal::Storage));
     rig.root.settle(rig.now, node, 1);
-    assert!(
-        rig.root
-            .create_join_keys(rig.now, &[node_key(9)], UNIX + 9)
-            .is_err()
-    );
+    assert!(rig.root.create_join_keys(rig.now, &[node_key(9)], UNIX + 9).is_err());
     assert_eq!(portrait(&rig), before);
     // What needs no change is still answered.
     assert!(rig.hello(1, &hello(1)).is_ok());

@@ -29,10 +29,7 @@ struct Content {
 impl Disk {
     /// A disk with this content.
     pub(super) fn of(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Content {
-            bytes,
-            ..Content::default()
-        })))
+        Self(Arc::new(Mutex::new(Content { bytes, ..Content::default() })))
     }
 
     /// Opens what is on the disk, or makes it new.
@@ -45,25 +42,13 @@ impl Disk {
     ) -> std::result::Result<Root, Fault> {
         let clock = Clock::new(now, unix);
         let is_new = self.bytes().is_empty();
-        let rows = if is_new {
-            Vec::new()
-        } else {
-            read_image(&self.bytes())?
-        };
+        let rows = if is_new { Vec::new() } else { read_image(&self.bytes())? };
         let state = load(rows, plan, &SETTINGS, &limits, now, &clock)?;
         let store = Store::on(self.clone()).map_err(|error| Fault::Damaged(error.to_string()))?;
         if is_new {
             store.initialise().unwrap();
         }
-        Ok(Root::with(
-            store,
-            state,
-            SETTINGS,
-            limits,
-            own(),
-            now,
-            clock,
-        ))
+        Ok(Root::with(store, state, SETTINGS, limits, own(), now, clock))
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -121,10 +106,7 @@ impl StorageBackend for Disk {
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let content = self.content();
         let start = offset as usize;
-        let read = content
-            .bytes
-            .get(start..start + out.len())
-            .ok_or_else(|| Error::other("behind the end"))?;
+        let read = content.bytes.get(start..start + out.len()).ok_or_else(|| Error::other("behind the end"))?;
         out.copy_from_slice(read);
         Ok(())
     }
@@ -150,11 +132,7 @@ impl StorageBackend for Disk {
         let start = offset as usize;
         let counted = content.count_write();
         // The last one gets only half of its way.
-        let written = if counted.is_ok() && content.writes_left == Some(0) {
-            data.len() / 2
-        } else {
-            data.len()
-        };
+        let written = if counted.is_ok() && content.writes_left == Some(0) { data.len() / 2 } else { data.len() };
         counted?;
         content.bytes[start..start + written].copy_from_slice(&data[..written]);
         Ok(())

@@ -13,21 +13,11 @@ use super::*;
 const HEADER: usize = 320;
 
 fn open(path: &Path) -> Result<Root, OpenError> {
-    Root::open(
-        path,
-        AddressPlan::DEFAULT,
-        SETTINGS,
-        own(),
-        Instant::ZERO,
-        UNIX,
-    )
+    Root::open(path, AddressPlan::DEFAULT, SETTINGS, own(), Instant::ZERO, UNIX)
 }
 
 fn request(name: &str) -> ServiceRequest {
-    ServiceRequest {
-        name: named(name),
-        addresses: vec![round_robin(None, None)],
-    }
+    ServiceRequest { name: named(name), addresses: vec![round_robin(None, None)] }
 }
 
 /// A directory with a file that has a little of everything.
@@ -40,16 +30,7 @@ fn furnished() -> (tempfile::TempDir, PathBuf) {
     for name in ["a", "b"] {
         root.create_service(Instant::ZERO, request(name)).unwrap();
         let namespace_ip = admission.subnet.namespace_ip(1).unwrap().dual();
-        root.attach(
-            Instant::ZERO,
-            admission.node,
-            &Attach {
-                request: 1,
-                kind: new(name),
-                namespace_ip,
-            },
-        )
-        .unwrap();
+        root.attach(Instant::ZERO, admission.node, &Attach { request: 1, kind: new(name), namespace_ip }).unwrap();
     }
     (directory, path)
 }
@@ -58,10 +39,7 @@ fn furnished() -> (tempfile::TempDir, PathBuf) {
 fn refusal(path: &Path) -> String {
     let before = std::fs::read(path).unwrap();
     let text = open(path).err().expect("it must be refused").to_string();
-    assert!(
-        std::fs::read(path).unwrap() == before,
-        "the file was touched"
-    );
+    assert!(std::fs::read(path).unwrap() == before, "the file was touched");
     assert!(text.contains(&path.display().to_string()), "{text}");
     text
 }
@@ -73,12 +51,7 @@ fn a_file_keeps_everything_and_belongs_to_one_process_at_a_time() {
     assert_eq!(root.services().len(), 2);
     assert_eq!(root.service(&named("b")).unwrap().instances.len(), 1);
     assert!(matches!(open(&path), Err(OpenError::InUse { .. })));
-    let names: Vec<_> = directory
-        .path()
-        .read_dir()
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let names: Vec<_> = directory.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, [FILE_NAME], "nothing else is left there");
     drop(root);
     assert_eq!(open(&path).unwrap().nodes().len(), 1);
@@ -95,9 +68,7 @@ fn a_start_that_died_while_it_made_the_file_is_no_obstacle() {
 #[test]
 fn a_directory_that_is_not_there_is_said() {
     let directory = tempfile::tempdir().unwrap();
-    let error = open(&directory.path().join("missing").join(FILE_NAME))
-        .err()
-        .unwrap();
+    let error = open(&directory.path().join("missing").join(FILE_NAME)).err().unwrap();
     assert!(matches!(error, OpenError::Io { .. }));
 }
 
@@ -106,11 +77,7 @@ fn a_file_of_a_newer_format_is_refused_and_left_alone() {
     let (_directory, path) = furnished();
     let database = Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction
-        .open_table(TableDefinition::<&str, u32>::new("meta"))
-        .unwrap()
-        .insert("format", 2)
-        .unwrap();
+    transaction.open_table(TableDefinition::<&str, u32>::new("meta")).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(database);
     assert!(refusal(&path).contains("has format 2, this version of acorn knows formats up to 1"));
@@ -120,12 +87,7 @@ fn a_file_of_a_newer_format_is_refused_and_left_alone() {
 fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(FILE_NAME);
-    for content in [
-        &b""[..],
-        b"x",
-        &[0; 100_000],
-        b"redb\x1a\x0a\xa9\x0d\x0a and nothing behind it",
-    ] {
+    for content in [&b""[..], b"x", &[0; 100_000], b"redb\x1a\x0a\xa9\x0d\x0a and nothing behind it"] {
         std::fs::write(&path, content).unwrap();
         assert!(refusal(&path).contains("is damaged"));
     }
@@ -139,14 +101,9 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
 fn a_damaged_file_is_refused_and_left_alone() {
     let (_directory, path) = furnished();
     let good = std::fs::read(&path).unwrap();
-    let name = good
-        .windows(4)
-        .position(|window| window == b"test")
-        .unwrap();
-    for harm in [
-        &mut |bytes: &mut Vec<u8>| bytes[name] ^= 1,
-        &mut |bytes: &mut Vec<u8>| bytes.truncate(name),
-    ] as [&mut dyn FnMut(&mut Vec<u8>); 2]
+    let name = good.windows(4).position(|window| window == b"test").unwrap();
+    for harm in [&mut |bytes: &mut Vec<u8>| bytes[name] ^= 1, &mut |bytes: &mut Vec<u8>| bytes.truncate(name)]
+        as [&mut dyn FnMut(&mut Vec<u8>); 2]
     {
         let mut bytes = good.clone();
         harm(&mut bytes);
@@ -183,21 +140,11 @@ fn a_file_that_does_not_fit_the_plan_is_refused_and_left_alone() {
     let (_directory, path) = furnished();
     let before = std::fs::read(&path).unwrap();
     let other = plan_of("10.31.0.0/16");
-    let error = Root::open(&path, other, SETTINGS, own(), Instant::ZERO, UNIX)
-        .err()
-        .unwrap();
-    assert!(
-        error
-            .to_string()
-            .contains("service a.test.a.test has the address 10.30.0.1"),
-        "{error}"
-    );
+    let error = Root::open(&path, other, SETTINGS, own(), Instant::ZERO, UNIX).err().unwrap();
+    assert!(error.to_string().contains("service a.test.a.test has the address 10.30.0.1"), "{error}");
     assert!(std::fs::read(&path).unwrap() == before);
     // A larger plan that holds all of it is fine.
-    let wider = PlanPools {
-        worker_v4: "10.18.0.0-10.29.255.255".parse().unwrap(),
-        ..PlanPools::DEFAULT
-    };
+    let wider = PlanPools { worker_v4: "10.18.0.0-10.29.255.255".parse().unwrap(), ..PlanPools::DEFAULT };
     let wider = AddressPlan::new(wider).unwrap();
     assert!(Root::open(&path, wider, SETTINGS, own(), Instant::ZERO, UNIX).is_ok());
 }

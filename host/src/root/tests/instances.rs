@@ -13,16 +13,8 @@ fn the_same_word_of_the_same_place_gets_the_same_answer() {
     let version = rig.root.version(first.instance.service);
     assert_eq!(rig.attach(node, new("s"), 5).unwrap(), first);
     assert_eq!(rig.attach(node, take("s", 0), 5).unwrap(), first);
-    assert_eq!(
-        rig.attach(node, AttachKind::Resume(first.instance), 5)
-            .unwrap(),
-        first
-    );
-    assert_eq!(
-        rig.root.version(first.instance.service),
-        version,
-        "nothing has changed"
-    );
+    assert_eq!(rig.attach(node, AttachKind::Resume(first.instance), 5).unwrap(), first);
+    assert_eq!(rig.root.version(first.instance.service), version, "nothing has changed");
 }
 
 #[test]
@@ -35,25 +27,14 @@ fn a_place_that_gets_another_instance_loses_the_old_one() {
     let new = rig.attach(node, new("b"), 5).unwrap();
     assert_eq!(rig.root.service(&named("a")).unwrap().instances, []);
     assert_ne!(new.instance_ip, old.instance_ip, "the old address rests");
-    assert_eq!(
-        rig.attach(node, AttachKind::Resume(old.instance), 6),
-        Err(Refusal::NoSuchInstance)
-    );
+    assert_eq!(rig.attach(node, AttachKind::Resume(old.instance), 6), Err(Refusal::NoSuchInstance));
     // Also within a service.
     let other = rig.attach(node, take("b", 4), 5).unwrap();
-    let numbers: Vec<_> = rig
-        .root
-        .service(&named("b"))
-        .unwrap()
-        .instances
-        .iter()
-        .map(|i| i.number)
-        .collect();
+    let numbers: Vec<_> = rig.root.service(&named("b")).unwrap().instances.iter().map(|i| i.number).collect();
     assert_eq!(numbers, [4]);
     assert_eq!(rig.root.state.places.len(), 1);
     // And when an instance is said to have moved within its node.
-    rig.attach(node, AttachKind::Resume(other.instance), 7)
-        .unwrap();
+    rig.attach(node, AttachKind::Resume(other.instance), 7).unwrap();
     assert_eq!(rig.root.state.places.len(), 1);
     assert_eq!(rig.attach(node, take("b", 4), 7).unwrap(), other);
 }
@@ -81,22 +62,10 @@ fn an_instance_that_moves_keeps_its_address_and_its_old_node_hears_of_it() {
     let since = rig.root.version(at_a.instance.service).unwrap();
     let at_b = rig.attach(b, take("s", 0), 9).unwrap();
     assert_eq!(at_b, at_a);
-    let Some(Change::Present(record)) = rig.root.next_change(at_a.instance.service, 0, since)
-    else {
-        panic!()
-    };
-    assert_eq!(
-        (record.node, record.namespace_ip),
-        (b, pair("10.18.0.73", "fc00::109"))
-    );
-    assert_eq!(
-        rig.attach(a, AttachKind::Resume(at_a.instance), 1),
-        Err(Refusal::Moved)
-    );
-    assert_eq!(
-        rig.root.detach(rig.now, a, at_a.instance),
-        Err(Refusal::Moved)
-    );
+    let Some(Change::Present(record)) = rig.root.next_change(at_a.instance.service, 0, since) else { panic!() };
+    assert_eq!((record.node, record.namespace_ip), (b, pair("10.18.0.73", "fc00::109")));
+    assert_eq!(rig.attach(a, AttachKind::Resume(at_a.instance), 1), Err(Refusal::Moved));
+    assert_eq!(rig.root.detach(rig.now, a, at_a.instance), Err(Refusal::Moved));
     // The old place is free for another.
     assert_eq!(rig.attach(a, new("s"), 1).unwrap().instance.number, 1);
     rig.detach(b, at_b.instance);
@@ -109,14 +78,8 @@ fn what_does_not_exist_is_refused() {
     let node = rig.node(1);
     let service = rig.create("s").unwrap().id;
     assert_eq!(rig.attach(node, new("t"), 1), Err(Refusal::NoSuchService));
-    assert_eq!(
-        rig.attach(node, take("t", 0), 1),
-        Err(Refusal::NoSuchService)
-    );
-    assert_eq!(
-        rig.attach(node, AttachKind::New(ServiceName::EMPTY), 1),
-        Err(Refusal::NoSuchService)
-    );
+    assert_eq!(rig.attach(node, take("t", 0), 1), Err(Refusal::NoSuchService));
+    assert_eq!(rig.attach(node, AttachKind::New(ServiceName::EMPTY), 1), Err(Refusal::NoSuchService));
     let unknown = AttachKind::Resume(InstanceId { service, number: 0 });
     assert_eq!(rig.attach(node, unknown, 1), Err(Refusal::NoSuchInstance));
     assert_eq!(rig.root.services()[0].instances, []);
@@ -136,16 +99,8 @@ fn a_namespace_ip_lies_in_the_nodes_own_subnets_as_a_pair() {
         ("10.18.30.64", "fc00::7900"),
         ("10.18.30.127", "fc00::793f"),
     ] {
-        let attach = Attach {
-            request: 1,
-            kind: new("s"),
-            namespace_ip: pair(v4, v6),
-        };
-        assert_eq!(
-            rig.root.attach(rig.now, node, &attach),
-            Err(Refusal::NamespaceIp),
-            "{v4} {v6}"
-        );
+        let attach = Attach { request: 1, kind: new("s"), namespace_ip: pair(v4, v6) };
+        assert_eq!(rig.root.attach(rig.now, node, &attach), Err(Refusal::NamespaceIp), "{v4} {v6}");
     }
 }
 
@@ -159,26 +114,12 @@ fn a_restarted_node_settles_what_it_does_not_say_again() {
     rig.root.settle(rig.now, node, 1);
     let mut digest = Digest::default();
     digest.add_instance(kept.instance);
-    let again = Hello {
-        instances: digest,
-        ..hello(2)
-    };
+    let again = Hello { instances: digest, ..hello(2) };
     assert!(rig.hello(1, &again).unwrap().reattach);
-    let attached = |rig: &Rig| {
-        rig.root
-            .service(&named("s"))
-            .unwrap()
-            .instances
-            .iter()
-            .map(|i| i.attached)
-            .collect::<Vec<_>>()
-    };
+    let attached =
+        |rig: &Rig| rig.root.service(&named("s")).unwrap().instances.iter().map(|i| i.attached).collect::<Vec<_>>();
     assert_eq!(attached(&rig), [false, false]);
-    assert_eq!(
-        rig.attach(node, AttachKind::Resume(kept.instance), 1)
-            .unwrap(),
-        kept
-    );
+    assert_eq!(rig.attach(node, AttachKind::Resume(kept.instance), 1).unwrap(), kept);
     // The root's own restart in the middle does not confuse it, nor does the end of an earlier epoch.
     rig.restart();
     assert_eq!(attached(&rig), [true, false]);
@@ -197,33 +138,17 @@ fn a_node_that_disagrees_with_a_restarted_root_settles_what_it_does_not_say_agai
     rig.create("s").unwrap();
     let kept = rig.attach(node, new("s"), 1).unwrap().instance;
     let lost = rig.attach(node, new("s"), 2).unwrap().instance;
-    let numbers = |rig: &Rig| {
-        rig.root
-            .service(&named("s"))
-            .unwrap()
-            .instances
-            .iter()
-            .map(|i| i.number)
-            .collect::<Vec<_>>()
-    };
+    let numbers =
+        |rig: &Rig| rig.root.service(&named("s")).unwrap().instances.iter().map(|i| i.number).collect::<Vec<_>>();
     let runs = |instances: &[InstanceId]| {
         let mut digest = Digest::default();
-        instances
-            .iter()
-            .for_each(|instance| digest.add_instance(*instance));
-        Hello {
-            instances: digest,
-            ..hello(1)
-        }
+        instances.iter().for_each(|instance| digest.add_instance(*instance));
+        Hello { instances: digest, ..hello(1) }
     };
     rig.restart();
     assert!(!rig.hello(1, &runs(&[kept, lost])).unwrap().reattach);
     rig.root.settle(rig.now, node, 1);
-    assert_eq!(
-        numbers(&rig),
-        [0, 1],
-        "they agree: nothing has to be said again"
-    );
+    assert_eq!(numbers(&rig), [0, 1], "they agree: nothing has to be said again");
     rig.restart();
     assert!(rig.hello(1, &runs(&[kept])).unwrap().reattach);
     rig.pass(5);
@@ -237,13 +162,8 @@ fn freed_addresses_rest_after_everybody_knows_and_return_oldest_first() {
     let mut rig = Rig::with(plan_of("10.30.0.0/29"), Limits::default());
     let node = rig.node(1);
     let service = rig.create("s").unwrap().id;
-    let mut instances: Vec<_> = (1..=5)
-        .map(|offset| rig.attach(node, new("s"), offset).unwrap())
-        .collect();
-    assert_eq!(
-        rig.attach(node, new("s"), 6),
-        Err(Refusal::AddressesExhausted)
-    );
+    let mut instances: Vec<_> = (1..=5).map(|offset| rig.attach(node, new("s"), offset).unwrap()).collect();
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted));
     let second = instances.remove(1);
     rig.detach(node, second.instance);
     let early = rig.root.version(service).unwrap();
@@ -251,40 +171,19 @@ fn freed_addresses_rest_after_everybody_knows_and_return_oldest_first() {
     let first = instances.remove(0);
     rig.detach(node, first.instance);
     rig.pass(600);
-    assert_eq!(
-        rig.attach(node, new("s"), 6),
-        Err(Refusal::AddressesExhausted),
-        "nobody has said that all know"
-    );
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted), "nobody has said that all know");
     rig.root.acknowledged(rig.now, service, early - 1);
     rig.pass(60);
-    assert_eq!(
-        rig.attach(node, new("s"), 6),
-        Err(Refusal::AddressesExhausted),
-        "they know an older version"
-    );
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted), "they know an older version");
     rig.root.acknowledged(rig.now, service, early);
     rig.pass(59);
-    assert_eq!(
-        rig.attach(node, new("s"), 6),
-        Err(Refusal::AddressesExhausted),
-        "it rests"
-    );
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted), "it rests");
     rig.acknowledge(service);
     rig.pass(1);
-    assert_eq!(
-        rig.attach(node, new("s"), 6).unwrap().instance_ip,
-        second.instance_ip
-    );
-    assert_eq!(
-        rig.attach(node, new("s"), 7),
-        Err(Refusal::AddressesExhausted)
-    );
+    assert_eq!(rig.attach(node, new("s"), 6).unwrap().instance_ip, second.instance_ip);
+    assert_eq!(rig.attach(node, new("s"), 7), Err(Refusal::AddressesExhausted));
     rig.pass(59);
-    assert_eq!(
-        rig.attach(node, new("s"), 7).unwrap().instance_ip,
-        first.instance_ip
-    );
+    assert_eq!(rig.attach(node, new("s"), 7).unwrap().instance_ip, first.instance_ip);
     assert_eq!(rig.root.state.releases.len(), 0);
 }
 
@@ -299,13 +198,7 @@ fn a_withdrawal_that_nobody_acknowledges_ends_with_the_retention() {
     rig.hello(1, &hello(1)).unwrap();
     rig.pass(1);
     rig.pass(59);
-    assert_eq!(
-        rig.attach(node, new("s"), 1).unwrap().instance_ip,
-        pair("10.30.0.3", "fdff::2")
-    );
+    assert_eq!(rig.attach(node, new("s"), 1).unwrap().instance_ip, pair("10.30.0.3", "fdff::2"));
     rig.pass(1);
-    assert_eq!(
-        rig.attach(node, new("s"), 2).unwrap().instance_ip,
-        instance.instance_ip
-    );
+    assert_eq!(rig.attach(node, new("s"), 2).unwrap().instance_ip, instance.instance_ip);
 }

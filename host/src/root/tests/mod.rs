@@ -16,8 +16,7 @@ use acorn_core::addr::{AddressPlan, Dual, PlanPools, PolicyBlock, Subnet4};
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
 use acorn_core::sync::directory::{Admission, Directory, Sender};
 use acorn_core::sync::message::{
-    Attach, AttachKind, Attached, Capacities, Digest, Hello, IpType, ManagerRecord, Refusal,
-    ResolveKey,
+    Attach, AttachKind, Attached, Capacities, Digest, Hello, IpType, ManagerRecord, Refusal, ResolveKey,
 };
 use acorn_core::time::{Duration, Instant};
 
@@ -51,13 +50,7 @@ impl Rig {
     fn with(plan: AddressPlan, limits: Limits) -> Self {
         let disk = Disk::default();
         let root = disk.open(plan, limits, Instant::ZERO, UNIX).unwrap();
-        Self {
-            root,
-            disk,
-            plan,
-            limits,
-            now: Instant::ZERO,
-        }
+        Self { root, disk, plan, limits, now: Instant::ZERO }
     }
 
     fn unix(&self) -> u64 {
@@ -74,9 +67,7 @@ impl Rig {
     fn restart(&mut self) {
         self.disk.die();
         let disk = self.disk.copy();
-        self.root = disk
-            .open(self.plan, self.limits, self.now, self.unix())
-            .unwrap();
+        self.root = disk.open(self.plan, self.limits, self.now, self.unix()).unwrap();
         self.disk = disk;
     }
 
@@ -84,16 +75,8 @@ impl Rig {
         self.create_at(name, None, None)
     }
 
-    fn create_at(
-        &mut self,
-        name: &str,
-        v4: Option<&str>,
-        v6: Option<&str>,
-    ) -> Result<ServiceInfo, ServiceError> {
-        let request = ServiceRequest {
-            name: named(name),
-            addresses: vec![round_robin(v4, v6)],
-        };
+    fn create_at(&mut self, name: &str, v4: Option<&str>, v6: Option<&str>) -> Result<ServiceInfo, ServiceError> {
+        let request = ServiceRequest { name: named(name), addresses: vec![round_robin(v4, v6)] };
         self.root.create_service(self.now, request)
     }
 
@@ -107,9 +90,7 @@ impl Rig {
     }
 
     fn node_in(&mut self, key: u8, subnet: Option<&str>) -> NodeId {
-        self.root
-            .register_node_key(self.now, node_key(key))
-            .unwrap();
+        self.root.register_node_key(self.now, node_key(key)).unwrap();
         let subnet = subnet.map(|base| base.parse().unwrap());
         self.hello(key, &Hello { subnet, ..hello(1) }).unwrap().node
     }
@@ -118,15 +99,7 @@ impl Rig {
         let info = self.root.nodes().into_iter().find(|info| info.id == node);
         let subnet = info.map_or_else(|| self.plan.worker_subnet(0).unwrap(), |info| info.subnet);
         let namespace_ip = subnet.namespace_ip(offset).unwrap().dual();
-        self.root.attach(
-            self.now,
-            node,
-            &Attach {
-                request: 7,
-                kind,
-                namespace_ip,
-            },
-        )
+        self.root.attach(self.now, node, &Attach { request: 7, kind, namespace_ip })
     }
 
     fn detach(&mut self, node: NodeId, instance: InstanceId) {
@@ -166,10 +139,7 @@ fn node_key(key: u8) -> NodeKey {
 }
 
 fn own() -> ManagerRecord {
-    ManagerRecord {
-        key: node_key(250),
-        endpoint: endpoint(250),
-    }
+    ManagerRecord { key: node_key(250), endpoint: endpoint(250) }
 }
 
 fn endpoint(host: u8) -> Endpoint {
@@ -177,10 +147,7 @@ fn endpoint(host: u8) -> Endpoint {
 }
 
 fn sender(key: u8) -> Sender {
-    Sender {
-        key: node_key(key),
-        observed: endpoint(key),
-    }
+    Sender { key: node_key(key), observed: endpoint(key) }
 }
 
 fn hello(epoch: u32) -> Hello {
@@ -199,10 +166,7 @@ fn hello(epoch: u32) -> Hello {
 }
 
 fn pair(v4: &str, v6: &str) -> Dual {
-    Dual::new(
-        v4.parse::<Ipv4Addr>().unwrap(),
-        v6.parse::<Ipv6Addr>().unwrap(),
-    )
+    Dual::new(v4.parse::<Ipv4Addr>().unwrap(), v6.parse::<Ipv6Addr>().unwrap())
 }
 
 fn address(text: &str) -> ResolveKey {
@@ -212,9 +176,5 @@ fn address(text: &str) -> ResolveKey {
 /// The default plan with another IPv4 service net.
 fn plan_of(service_v4: &str) -> AddressPlan {
     let service_v4: Subnet4 = service_v4.parse().unwrap();
-    AddressPlan::new(PlanPools {
-        service_v4,
-        ..PlanPools::DEFAULT
-    })
-    .unwrap()
+    AddressPlan::new(PlanPools { service_v4, ..PlanPools::DEFAULT }).unwrap()
 }

@@ -20,12 +20,7 @@ impl Random {
 pub(super) enum Step {
     Create(u32, Option<u32>),
     Remove(u32),
-    Hello {
-        key: u8,
-        epoch: u32,
-        endpoint: u8,
-        subnet: Option<u32>,
-    },
+    Hello { key: u8, epoch: u32, endpoint: u8, subnet: Option<u32> },
     JoinKey(u8),
     Join(u8, u8),
     Register(u8),
@@ -53,11 +48,7 @@ impl Step {
             5 => Self::Join(100 + key, key),
             6 => Self::Register(key),
             7 | 8 => Self::Attach(key, new(&format!("s{name}")), 1 + random.below(5)),
-            9 => Self::Attach(
-                key,
-                take(&format!("s{name}"), random.below(4)),
-                1 + random.below(5),
-            ),
+            9 => Self::Attach(key, take(&format!("s{name}"), random.below(4)), 1 + random.below(5)),
             10 => Self::Attach(key, AttachKind::Host, 62),
             11 | 12 => Self::Detach(key, name, random.below(4)),
             13 if random.below(2) == 0 => Self::Settle(key, random.below(3)),
@@ -72,52 +63,22 @@ impl Step {
         match self.clone() {
             Self::Create(name, v4) => {
                 let v4 = v4.map(|last| format!("10.30.0.{last}"));
-                format!(
-                    "{:?}",
-                    rig.create_at(&format!("s{name}"), v4.as_deref(), None)
-                )
+                format!("{:?}", rig.create_at(&format!("s{name}"), v4.as_deref(), None))
             }
-            Self::Remove(name) => format!(
-                "{:?}",
-                rig.root
-                    .remove_service(rig.now, &named(&format!("s{name}")))
-            ),
-            Self::Hello {
-                key,
-                epoch,
-                endpoint: host,
-                subnet,
-            } => {
+            Self::Remove(name) => format!("{:?}", rig.root.remove_service(rig.now, &named(&format!("s{name}")))),
+            Self::Hello { key, epoch, endpoint: host, subnet } => {
                 let subnet = subnet.map(|index| Ipv4Addr::from_bits(0x0a12_0000 + index * 64));
                 // The node and the root agree on what runs there.
                 let instances = rig.root.state.digest(id(rig, key));
-                let hello = Hello {
-                    endpoint: endpoint(host),
-                    subnet,
-                    instances,
-                    ..hello(epoch)
-                };
+                let hello = Hello { endpoint: endpoint(host), subnet, instances, ..hello(epoch) };
                 format!("{:?}", rig.hello(key, &hello))
             }
             Self::JoinKey(key) => {
                 let expires = rig.unix() + 30;
-                format!(
-                    "{:?}",
-                    rig.root
-                        .create_join_keys(rig.now, &[node_key(key)], expires)
-                )
+                format!("{:?}", rig.root.create_join_keys(rig.now, &[node_key(key)], expires))
             }
             Self::Join(join, key) => {
-                format!(
-                    "{:?}",
-                    rig.hello(
-                        join,
-                        &Hello {
-                            joining: Some(node_key(key)),
-                            ..hello(0)
-                        }
-                    )
-                )
+                format!("{:?}", rig.hello(join, &Hello { joining: Some(node_key(key)), ..hello(0) }))
             }
             Self::Register(key) => {
                 format!("{:?}", rig.root.register_node_key(rig.now, node_key(key)))
@@ -126,17 +87,9 @@ impl Step {
                 format!("{:?}", rig.attach(id(rig, key), kind, offset))
             }
             Self::Detach(key, name, number) => {
-                let service = rig
-                    .root
-                    .service(&named(&format!("s{name}")))
-                    .map(|info| info.id)
-                    .unwrap_or_default();
+                let service = rig.root.service(&named(&format!("s{name}"))).map(|info| info.id).unwrap_or_default();
                 let node = id(rig, key);
-                format!(
-                    "{:?}",
-                    rig.root
-                        .detach(rig.now, node, InstanceId { service, number })
-                )
+                format!("{:?}", rig.root.detach(rig.now, node, InstanceId { service, number }))
             }
             Self::Settle(key, epoch) => {
                 format!("{:?}", rig.root.settle(rig.now, id(rig, key), epoch))
@@ -155,68 +108,28 @@ pub(super) fn portrait(rig: &Rig) -> String {
         writeln!(text, "{service:?}").unwrap();
     }
     for node in rig.root.nodes() {
-        let host = state
-            .hosts
-            .get(&node.id)
-            .and_then(|service| state.services.get(service));
-        let host = host.map(|service| {
-            service
-                .instances
-                .values()
-                .map(|i| i.row)
-                .collect::<Vec<_>>()
-        });
-        writeln!(
-            text,
-            "{:?} {host:?} {:?}",
-            super::super::NodeInfo {
-                last_seen: 0,
-                ..node
-            },
-            state.digest(node.id)
-        )
-        .unwrap();
+        let host = state.hosts.get(&node.id).and_then(|service| state.services.get(service));
+        let host = host.map(|service| service.instances.values().map(|i| i.row).collect::<Vec<_>>());
+        writeln!(text, "{:?} {host:?} {:?}", super::super::NodeInfo { last_seen: 0, ..node }, state.digest(node.id))
+            .unwrap();
     }
     let mut keys: Vec<_> = rig.root.known_keys().collect();
     keys.sort_by_key(|known| known.key);
-    writeln!(
-        text,
-        "{keys:?} {:?} {:?}",
-        state.join_keys, state.registered_keys
-    )
-    .unwrap();
+    writeln!(text, "{keys:?} {:?} {:?}", state.join_keys, state.registered_keys).unwrap();
     for (resource, release) in &state.releases {
         use super::super::state::Release;
         match release {
             Release::Withdrawn { service, until, .. } => {
                 writeln!(text, "{resource:?} {service:?} {:?}", until.max(&rig.now)).unwrap();
             }
-            Release::Quarantine { until } => {
-                writeln!(text, "{resource:?} {:?}", until.max(&rig.now)).unwrap()
-            }
+            Release::Quarantine { until } => writeln!(text, "{resource:?} {:?}", until.max(&rig.now)).unwrap(),
         }
     }
     let (addresses, none) = (&state.addresses, &Default::default());
-    let next = (
-        addresses.next_v4(rig.now, none, false),
-        addresses.next_v4(rig.now, none, true),
-    );
-    let next_v6 = (
-        addresses.next_instance_v6(rig.now, none, false),
-        addresses.next_instance_v6(rig.now, none, true),
-    );
-    writeln!(
-        text,
-        "{next:?} {next_v6:?} {:?}",
-        addresses.next_subnet(rig.now, none)
-    )
-    .unwrap();
-    writeln!(
-        text,
-        "{} {} {}",
-        state.counters.services, state.counters.nodes, state.instance_count
-    )
-    .unwrap();
+    let next = (addresses.next_v4(rig.now, none, false), addresses.next_v4(rig.now, none, true));
+    let next_v6 = (addresses.next_instance_v6(rig.now, none, false), addresses.next_instance_v6(rig.now, none, true));
+    writeln!(text, "{next:?} {next_v6:?} {:?}", addresses.next_subnet(rig.now, none)).unwrap();
+    writeln!(text, "{} {} {}", state.counters.services, state.counters.nodes, state.instance_count).unwrap();
     text
 }
 
@@ -225,46 +138,18 @@ pub(super) fn check_invariants(rig: &Rig) {
     let mut owned = std::collections::BTreeSet::new();
     let mut places = std::collections::BTreeSet::new();
     for service in rig.root.state.services.values() {
-        let instance_ips = service
-            .instances
-            .values()
-            .map(|instance| instance.row.instance_ip);
-        for pair in service
-            .row
-            .ips
-            .iter()
-            .map(|ip| ip.address)
-            .chain(instance_ips)
-        {
-            assert!(
-                owned.insert(std::net::IpAddr::V4(pair.v4)),
-                "{pair} has two owners"
-            );
-            assert!(
-                owned.insert(std::net::IpAddr::V6(pair.v6)),
-                "{pair} has two owners"
-            );
+        let instance_ips = service.instances.values().map(|instance| instance.row.instance_ip);
+        for pair in service.row.ips.iter().map(|ip| ip.address).chain(instance_ips) {
+            assert!(owned.insert(std::net::IpAddr::V4(pair.v4)), "{pair} has two owners");
+            assert!(owned.insert(std::net::IpAddr::V6(pair.v6)), "{pair} has two owners");
         }
         for instance in service.instances.values() {
-            assert!(
-                places.insert((instance.row.node, instance.row.namespace_ip)),
-                "two instances in one place"
-            );
-            assert!(
-                rig.root.state.nodes[&instance.row.node]
-                    .row
-                    .subnet
-                    .contains(instance.row.namespace_ip.v4.into())
-            );
+            assert!(places.insert((instance.row.node, instance.row.namespace_ip)), "two instances in one place");
+            assert!(rig.root.state.nodes[&instance.row.node].row.subnet.contains(instance.row.namespace_ip.v4.into()));
         }
     }
-    let subnets: std::collections::BTreeSet<_> =
-        rig.root.nodes().iter().map(|node| node.subnet).collect();
-    assert_eq!(
-        subnets.len(),
-        rig.root.nodes().len(),
-        "a subnet has two owners"
-    );
+    let subnets: std::collections::BTreeSet<_> = rig.root.nodes().iter().map(|node| node.subnet).collect();
+    assert_eq!(subnets.len(), rig.root.nodes().len(), "a subnet has two owners");
     for resource in rig.root.state.releases.keys() {
         if let super::super::row::Resource::Address(address) = resource {
             assert!(!owned.contains(address), "{address} is both owned and free");
@@ -291,16 +176,9 @@ fn a_root_restarted_at_any_moment_goes_on_like_its_twin() {
                 for node in twin.root.nodes() {
                     let row = twin.root.state.nodes[&node.id].row.clone();
                     let instances = twin.root.state.digest(node.id);
-                    let again = Hello {
-                        endpoint: row.endpoint,
-                        instances,
-                        ..hello(row.epoch)
-                    };
+                    let again = Hello { endpoint: row.endpoint, instances, ..hello(row.epoch) };
                     if row.confirmed {
-                        assert_eq!(
-                            rig.hello(row.key.0[0], &again),
-                            twin.hello(row.key.0[0], &again)
-                        );
+                        assert_eq!(rig.hello(row.key.0[0], &again), twin.hello(row.key.0[0], &again));
                     }
                 }
             }
@@ -322,26 +200,15 @@ fn after_a_restart_nothing_returns_before_every_node_has_been_heard() {
     let freed = rig.attach(a, new("s"), 1).unwrap();
     rig.detach(a, freed.instance);
     rig.restart();
-    assert_eq!(
-        rig.root.poll_changed(),
-        Some(service),
-        "it is asked about once more"
-    );
+    assert_eq!(rig.root.poll_changed(), Some(service), "it is asked about once more");
     rig.hello(1, &hello(1)).unwrap();
     rig.acknowledge(service);
     rig.pass(120);
-    assert_eq!(
-        rig.attach(a, new("s"), 1).unwrap().instance_ip,
-        pair("10.30.0.3", "fdff::2"),
-        "node 2 may not know"
-    );
+    assert_eq!(rig.attach(a, new("s"), 1).unwrap().instance_ip, pair("10.30.0.3", "fdff::2"), "node 2 may not know");
     rig.hello(2, &hello(1)).unwrap();
     rig.pass(1);
     rig.pass(60);
-    assert_eq!(
-        rig.attach(b, new("s"), 1).unwrap().instance_ip,
-        freed.instance_ip
-    );
+    assert_eq!(rig.attach(b, new("s"), 1).unwrap().instance_ip, freed.instance_ip);
 }
 
 #[test]
@@ -354,13 +221,10 @@ fn a_wrong_wall_clock_at_the_start_does_not_cost_the_nodes_their_subnets() {
     let disk = rig.disk.copy();
     // Ten years later, says the clock.
     let unix = UNIX + 315_360_000;
-    let mut root = disk
-        .open(rig.plan, rig.limits, Instant::ZERO, unix)
-        .unwrap();
+    let mut root = disk.open(rig.plan, rig.limits, Instant::ZERO, unix).unwrap();
     root.expire(Instant::from_secs(599), unix + 599);
     assert_eq!(root.nodes().len(), 1);
-    root.hello(Instant::from_secs(599), sender(1), &hello(1))
-        .unwrap();
+    root.hello(Instant::from_secs(599), sender(1), &hello(1)).unwrap();
     root.expire(Instant::from_secs(700), unix + 700);
     assert_eq!(root.services()[0].instances.len(), 1);
 }

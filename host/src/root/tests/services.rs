@@ -10,75 +10,28 @@ use super::*;
 fn the_reference_example_comes_out_address_for_address() {
     let mut rig = Rig::new();
     let worker = rig.node_in(1, Some("10.18.30.64"));
-    assert_eq!(
-        rig.root.nodes()[0].subnet.to_string(),
-        "10.18.30.64/26 fc00::7900/120"
-    );
+    assert_eq!(rig.root.nodes()[0].subnet.to_string(), "10.18.30.64/26 fc00::7900/120");
     let service = rig.create("s").unwrap();
-    assert_eq!(
-        service.service_ips,
-        [(
-            IpType::try_from("RR").unwrap(),
-            pair("10.30.0.1", "fdff:2000::1")
-        )]
-    );
+    assert_eq!(service.service_ips, [(IpType::try_from("RR").unwrap(), pair("10.30.0.1", "fdff:2000::1"))]);
     let s1 = rig.attach(worker, new("s"), 1).unwrap();
     let s2 = rig.attach(worker, new("s"), 2).unwrap();
     assert_eq!(s1.instance_ip, pair("10.30.0.2", "fdff::1"));
     assert_eq!(s2.instance_ip, pair("10.30.0.3", "fdff::2"));
     let instances = rig.root.service(&named("s")).unwrap().instances;
-    let namespace_ips: Vec<_> = instances
-        .iter()
-        .map(|instance| instance.namespace_ip)
-        .collect();
-    assert_eq!(
-        namespace_ips,
-        [
-            pair("10.18.30.65", "fc00::7901"),
-            pair("10.18.30.66", "fc00::7902")
-        ]
-    );
-    assert_eq!(
-        instances
-            .iter()
-            .map(|instance| instance.number)
-            .collect::<Vec<_>>(),
-        [0, 1]
-    );
-    assert!(
-        instances
-            .iter()
-            .all(|instance| instance.alive && instance.attached)
-    );
+    let namespace_ips: Vec<_> = instances.iter().map(|instance| instance.namespace_ip).collect();
+    assert_eq!(namespace_ips, [pair("10.18.30.65", "fc00::7901"), pair("10.18.30.66", "fc00::7902")]);
+    assert_eq!(instances.iter().map(|instance| instance.number).collect::<Vec<_>>(), [0, 1]);
+    assert!(instances.iter().all(|instance| instance.alive && instance.attached));
     for text in ["10.30.0.1", "fdff:2000::1"] {
-        assert_eq!(
-            rig.root.resolve(&address(text)),
-            Lookup::Found(Subject::whole(service.id))
-        );
+        assert_eq!(rig.root.resolve(&address(text)), Lookup::Found(Subject::whole(service.id)));
     }
     for text in ["10.30.0.3", "fdff::2"] {
-        assert_eq!(
-            rig.root.resolve(&address(text)),
-            Lookup::Found(s2.instance.into())
-        );
+        assert_eq!(rig.root.resolve(&address(text)), Lookup::Found(s2.instance.into()));
     }
-    assert_eq!(
-        rig.root.resolve(&ResolveKey::Name(named("s"))),
-        Lookup::Found(Subject::whole(service.id))
-    );
-    assert_eq!(
-        rig.root.resolve(&ResolveKey::Subject(s1.instance.into())),
-        Lookup::Found(s1.instance.into())
-    );
-    assert_eq!(
-        rig.root.resolve(&address("10.18.30.65")),
-        Lookup::NotFound,
-        "namespace IPs are not dialled"
-    );
-    assert_eq!(
-        rig.root.resolve(&ResolveKey::Name(ServiceName::EMPTY)),
-        Lookup::NotFound
-    );
+    assert_eq!(rig.root.resolve(&ResolveKey::Name(named("s"))), Lookup::Found(Subject::whole(service.id)));
+    assert_eq!(rig.root.resolve(&ResolveKey::Subject(s1.instance.into())), Lookup::Found(s1.instance.into()));
+    assert_eq!(rig.root.resolve(&address("10.18.30.65")), Lookup::NotFound, "namespace IPs are not dialled");
+    assert_eq!(rig.root.resolve(&ResolveKey::Name(ServiceName::EMPTY)), Lookup::NotFound);
 }
 
 #[test]
@@ -92,14 +45,8 @@ fn a_host_takes_its_addresses_from_the_top_and_is_no_service() {
     assert_ne!(first.instance.service, second.instance.service);
     assert_eq!(rig.root.services(), []);
     assert_eq!(rig.root.nodes()[0].instances, 0);
-    assert_eq!(
-        rig.root.resolve(&address("fdff::fffe")),
-        Lookup::Found(first.instance.into())
-    );
-    assert_eq!(
-        rig.root.header(first.instance.service).unwrap().name,
-        ServiceName::EMPTY
-    );
+    assert_eq!(rig.root.resolve(&address("fdff::fffe")), Lookup::Found(first.instance.into()));
+    assert_eq!(rig.root.header(first.instance.service).unwrap().name, ServiceName::EMPTY);
     assert_eq!(rig.attach(a, AttachKind::Host, 62).unwrap(), first);
 }
 
@@ -121,9 +68,7 @@ fn a_key_is_resolved_to_an_instance_on_its_node_the_hosts_own_first() {
 fn a_name_is_taken_once() {
     let mut rig = Rig::new();
     rig.create("s").unwrap();
-    assert!(
-        matches!(rig.create("s"), Err(ServiceError::AlreadyExists(name)) if *name == named("s"))
-    );
+    assert!(matches!(rig.create("s"), Err(ServiceError::AlreadyExists(name)) if *name == named("s")));
     assert_eq!(rig.root.services().len(), 1);
 }
 
@@ -131,20 +76,10 @@ fn a_name_is_taken_once() {
 fn a_custom_address_is_never_given_to_anybody_else() {
     let mut rig = Rig::new();
     let node = rig.node(1);
-    rig.create_at("custom", Some("10.30.0.2"), Some("fdff:2000::0002"))
-        .unwrap();
-    assert_eq!(
-        rig.create("a").unwrap().service_ips[0].1,
-        pair("10.30.0.1", "fdff:2000::1")
-    );
-    assert_eq!(
-        rig.create("b").unwrap().service_ips[0].1,
-        pair("10.30.0.3", "fdff:2000::3")
-    );
-    assert_eq!(
-        rig.attach(node, new("a"), 1).unwrap().instance_ip,
-        pair("10.30.0.4", "fdff::1")
-    );
+    rig.create_at("custom", Some("10.30.0.2"), Some("fdff:2000::0002")).unwrap();
+    assert_eq!(rig.create("a").unwrap().service_ips[0].1, pair("10.30.0.1", "fdff:2000::1"));
+    assert_eq!(rig.create("b").unwrap().service_ips[0].1, pair("10.30.0.3", "fdff:2000::3"));
+    assert_eq!(rig.attach(node, new("a"), 1).unwrap().instance_ip, pair("10.30.0.4", "fdff::1"));
     // By a service, by an instance, by a host, and by the same request.
     let host = rig.attach(node, AttachKind::Host, 62).unwrap();
     for (v4, owner) in [
@@ -153,10 +88,7 @@ fn a_custom_address_is_never_given_to_anybody_else() {
         ("10.30.255.254", "the host of node node"),
     ] {
         let refused = rig.create_at("c", Some(v4), None);
-        assert!(
-            matches!(refused, Err(ServiceError::AddressTaken { by, .. }) if by == owner),
-            "{v4}"
-        );
+        assert!(matches!(refused, Err(ServiceError::AddressTaken { by, .. }) if by == owner), "{v4}");
     }
     assert!(matches!(
         rig.create_at("c", None, Some("fdff:2000:0::2")),
@@ -164,15 +96,9 @@ fn a_custom_address_is_never_given_to_anybody_else() {
     ));
     // What was freed is not free at once.
     rig.detach(node, host.instance);
-    assert!(matches!(
-        rig.create_at("c", Some("10.30.255.254"), None),
-        Err(ServiceError::AddressResting { .. })
-    ));
+    assert!(matches!(rig.create_at("c", Some("10.30.255.254"), None), Err(ServiceError::AddressResting { .. })));
     rig.acknowledge(host.instance.service);
-    assert!(matches!(
-        rig.create_at("c", Some("10.30.255.254"), None),
-        Err(ServiceError::AddressResting { .. })
-    ));
+    assert!(matches!(rig.create_at("c", Some("10.30.255.254"), None), Err(ServiceError::AddressResting { .. })));
     rig.pass(60);
     rig.create_at("c", Some("10.30.255.254"), None).unwrap();
 }
@@ -182,27 +108,14 @@ fn a_custom_address_beyond_the_pool_is_held_by_one_service() {
     let mut rig = Rig::new();
     let far = "fdff:27ff::dead:beef";
     let service = rig.create_at("far", None, Some(far)).unwrap();
-    assert!(matches!(
-        rig.create_at("other", None, Some(far)),
-        Err(ServiceError::AddressTaken { .. })
-    ));
+    assert!(matches!(rig.create_at("other", None, Some(far)), Err(ServiceError::AddressTaken { .. })));
     rig.root.remove_service(rig.now, &named("far")).unwrap();
     rig.acknowledge(service.id);
     rig.restart();
-    assert!(matches!(
-        rig.create_at("other", None, Some(far)),
-        Err(ServiceError::AddressResting { .. })
-    ));
+    assert!(matches!(rig.create_at("other", None, Some(far)), Err(ServiceError::AddressResting { .. })));
     rig.pass(60);
-    assert_eq!(
-        rig.root.state.releases.len(),
-        1,
-        "only the IPv4 address has a place in the order of reuse"
-    );
-    assert_eq!(
-        rig.create_at("other", None, Some(far)).unwrap().service_ips[0].1,
-        pair("10.30.0.1", far)
-    );
+    assert_eq!(rig.root.state.releases.len(), 1, "only the IPv4 address has a place in the order of reuse");
+    assert_eq!(rig.create_at("other", None, Some(far)).unwrap().service_ips[0].1, pair("10.30.0.1", far));
 }
 
 #[test]
@@ -211,34 +124,15 @@ fn when_half_of_a_pair_is_refused_nothing_is_taken() {
     let outside = rig.create_at("s", Some("10.30.0.7"), Some("fdff:2800::1"));
     assert!(matches!(
         outside,
-        Err(ServiceError::OutsidePlan {
-            reason: CustomAddressError::OutsidePool { prefix: 21, .. },
-            ..
-        })
+        Err(ServiceError::OutsidePlan { reason: CustomAddressError::OutsidePool { prefix: 21, .. }, .. })
     ));
     let broadcast = rig.create_at("s", Some("10.30.255.255"), Some("fdff:2000::7"));
-    assert!(matches!(
-        broadcast,
-        Err(ServiceError::OutsidePlan {
-            reason: CustomAddressError::Broadcast,
-            ..
-        })
-    ));
+    assert!(matches!(broadcast, Err(ServiceError::OutsidePlan { reason: CustomAddressError::Broadcast, .. })));
     let network = rig.create_at("s", Some("10.30.0.0"), None);
-    assert!(matches!(
-        network,
-        Err(ServiceError::OutsidePlan {
-            reason: CustomAddressError::Network,
-            ..
-        })
-    ));
+    assert!(matches!(network, Err(ServiceError::OutsidePlan { reason: CustomAddressError::Network, .. })));
     // An instance's IPv6 address is none of a service.
-    assert!(matches!(
-        rig.create_at("s", None, Some("fdff::1")),
-        Err(ServiceError::OutsidePlan { .. })
-    ));
-    rig.create_at("s", Some("10.30.0.7"), Some("fdff:2000::7"))
-        .unwrap();
+    assert!(matches!(rig.create_at("s", None, Some("fdff::1")), Err(ServiceError::OutsidePlan { .. })));
+    rig.create_at("s", Some("10.30.0.7"), Some("fdff:2000::7")).unwrap();
 }
 
 #[test]
@@ -250,35 +144,18 @@ fn policies_of_one_request_get_different_addresses() {
         v4: Some("10.30.0.1".parse().unwrap()),
         v6: None,
     };
-    let request = |addresses| ServiceRequest {
-        name: named("s"),
-        addresses,
-    };
+    let request = |addresses| ServiceRequest { name: named("s"), addresses };
     let both = request(vec![round_robin(None, None), closest.clone()]);
     let service = rig.root.create_service(rig.now, both).unwrap();
     assert_eq!(service.service_ips[0].1, pair("10.30.0.2", "fdff:2000::1"));
     assert_eq!(service.service_ips[1].1, pair("10.30.0.1", "fdff:1000::1"));
-    let same = AddressRequest {
-        v4: Some("10.30.0.9".parse().unwrap()),
-        ..closest
-    };
-    let twice = ServiceRequest {
-        name: named("t"),
-        addresses: vec![round_robin(Some("10.30.0.9"), None), same.clone()],
-    };
-    assert!(matches!(
-        rig.root.create_service(rig.now, twice),
-        Err(ServiceError::AddressTaken { .. })
-    ));
+    let same = AddressRequest { v4: Some("10.30.0.9".parse().unwrap()), ..closest };
+    let twice =
+        ServiceRequest { name: named("t"), addresses: vec![round_robin(Some("10.30.0.9"), None), same.clone()] };
+    assert!(matches!(rig.root.create_service(rig.now, twice), Err(ServiceError::AddressTaken { .. })));
     for addresses in [vec![], vec![same.clone(), same]] {
-        let request = ServiceRequest {
-            name: named("t"),
-            addresses,
-        };
-        assert!(matches!(
-            rig.root.create_service(rig.now, request),
-            Err(ServiceError::Malformed)
-        ));
+        let request = ServiceRequest { name: named("t"), addresses };
+        assert!(matches!(rig.root.create_service(rig.now, request), Err(ServiceError::Malformed)));
     }
 }
 
@@ -289,51 +166,23 @@ fn every_service_address_is_given_once_then_they_are_exhausted_until_one_returns
     let host = rig.attach(node, AttachKind::Host, 62).unwrap();
     let mut given = vec![host.instance_ip.v4];
     for number in 0..253 {
-        given.push(
-            rig.create(&format!("s{number}")).unwrap().service_ips[0]
-                .1
-                .v4,
-        );
+        given.push(rig.create(&format!("s{number}")).unwrap().service_ips[0].1.v4);
     }
     given.sort_unstable();
-    assert_eq!(
-        given,
-        (1..255)
-            .map(|last| Ipv4Addr::new(10, 30, 0, last))
-            .collect::<Vec<_>>()
-    );
-    assert!(matches!(
-        rig.create("more"),
-        Err(ServiceError::Exhausted { limit: 254, .. })
-    ));
-    assert_eq!(
-        rig.attach(node, new("s0"), 1),
-        Err(Refusal::AddressesExhausted)
-    );
+    assert_eq!(given, (1..255).map(|last| Ipv4Addr::new(10, 30, 0, last)).collect::<Vec<_>>());
+    assert!(matches!(rig.create("more"), Err(ServiceError::Exhausted { limit: 254, .. })));
+    assert_eq!(rig.attach(node, new("s0"), 1), Err(Refusal::AddressesExhausted));
     for name in ["s9", "s4"] {
         let id = rig.root.service(&named(name)).unwrap().id;
         rig.root.remove_service(rig.now, &named(name)).unwrap();
         rig.acknowledge(id);
         rig.pass(1);
     }
-    assert!(matches!(
-        rig.create("more"),
-        Err(ServiceError::Exhausted { .. })
-    ));
+    assert!(matches!(rig.create("more"), Err(ServiceError::Exhausted { .. })));
     rig.pass(60);
-    assert_eq!(
-        rig.create("more").unwrap().service_ips[0].1,
-        pair("10.30.0.10", "fdff:2000::a"),
-        "the oldest first"
-    );
-    assert_eq!(
-        rig.attach(node, new("s0"), 1).unwrap().instance_ip,
-        pair("10.30.0.5", "fdff::1")
-    );
-    assert_eq!(
-        rig.attach(node, new("s0"), 2),
-        Err(Refusal::AddressesExhausted)
-    );
+    assert_eq!(rig.create("more").unwrap().service_ips[0].1, pair("10.30.0.10", "fdff:2000::a"), "the oldest first");
+    assert_eq!(rig.attach(node, new("s0"), 1).unwrap().instance_ip, pair("10.30.0.5", "fdff::1"));
+    assert_eq!(rig.attach(node, new("s0"), 2), Err(Refusal::AddressesExhausted));
 }
 
 #[test]
@@ -344,67 +193,36 @@ fn a_service_with_instances_is_not_removed_and_its_name_returns_when_it_is() {
     let instance = rig.attach(node, new("s"), 1).unwrap().instance;
     let refused = rig.root.remove_service(rig.now, &named("s"));
     let text = refused.unwrap_err().to_string();
-    assert_eq!(
-        text,
-        "service s.test.s.test still has 1 instance(s), number 0 on node node: detach them first"
-    );
+    assert_eq!(text, "service s.test.s.test still has 1 instance(s), number 0 on node node: detach them first");
     rig.detach(node, instance);
     rig.root.remove_service(rig.now, &named("s")).unwrap();
-    assert!(matches!(
-        rig.root.remove_service(rig.now, &named("s")),
-        Err(ServiceError::NotFound(_))
-    ));
+    assert!(matches!(rig.root.remove_service(rig.now, &named("s")), Err(ServiceError::NotFound(_))));
     assert_eq!(rig.root.version(first.id), None);
     let second = rig.create("s").unwrap();
     assert_ne!(second.id, first.id);
-    assert_eq!(
-        second.service_ips[0].1,
-        pair("10.30.0.3", "fdff:2000::2"),
-        "the old addresses are not free yet"
-    );
+    assert_eq!(second.service_ips[0].1, pair("10.30.0.3", "fdff:2000::2"), "the old addresses are not free yet");
 }
 
 #[test]
 fn services_instances_and_keys_have_limits() {
-    let limits = Limits {
-        services: 2,
-        instances: 3,
-        nodes: 2,
-        join_keys: 2,
-        registered_keys: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { services: 2, instances: 3, nodes: 2, join_keys: 2, registered_keys: 3, ..Limits::default() };
     let mut rig = Rig::with(AddressPlan::DEFAULT, limits);
     rig.create("a").unwrap();
     rig.create("b").unwrap();
-    assert!(matches!(
-        rig.create("c"),
-        Err(ServiceError::Full { limit: 2 })
-    ));
+    assert!(matches!(rig.create("c"), Err(ServiceError::Full { limit: 2 })));
     let (one, _two) = (rig.node(1), rig.node(2));
     rig.root.register_node_key(rig.now, node_key(3)).unwrap();
     assert_eq!(rig.hello(3, &hello(1)), Err(Refusal::Full));
     let full = rig.root.register_node_key(rig.now, node_key(4));
-    assert!(matches!(
-        full,
-        Err(super::super::KeyError::Full { limit: 3 })
-    ));
+    assert!(matches!(full, Err(super::super::KeyError::Full { limit: 3 })));
     rig.attach(one, AttachKind::Host, 62).unwrap();
     rig.attach(one, new("a"), 1).unwrap();
     rig.attach(one, new("a"), 2).unwrap();
     assert_eq!(rig.attach(one, new("a"), 3), Err(Refusal::Full));
-    assert!(
-        rig.attach(one, new("b"), 2).is_ok(),
-        "it replaces the one that was there"
-    );
+    assert!(rig.attach(one, new("b"), 2).is_ok(), "it replaces the one that was there");
     assert_eq!(rig.attach(one, take("a", 65_536), 3), Err(Refusal::Full));
     let keys = [node_key(11), node_key(12), node_key(13)];
     let full = rig.root.create_join_keys(rig.now, &keys, UNIX + 60);
-    assert!(matches!(
-        full,
-        Err(super::super::KeyError::Full { limit: 2 })
-    ));
-    rig.root
-        .create_join_keys(rig.now, &keys[..2], UNIX + 60)
-        .unwrap();
+    assert!(matches!(full, Err(super::super::KeyError::Full { limit: 2 })));
+    rig.root.create_join_keys(rig.now, &keys[..2], UNIX + 60).unwrap();
 }

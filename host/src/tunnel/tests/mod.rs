@@ -52,23 +52,11 @@ impl Net {
     /// `count` nodes that don't know each other yet.
     fn new(count: u8) -> Self {
         let now = Instant::now();
-        let mut net = Self {
-            now,
-            base: now,
-            nodes: Vec::new(),
-            wire: Vec::new(),
-            cut: HashSet::new(),
-            seeds: 0,
-        };
+        let mut net = Self { now, base: now, nodes: Vec::new(), wire: Vec::new(), cut: HashSet::new(), seeds: 0 };
         for n in 0..count {
             let identity = identity(n + 1);
             let tunnels = net.boot(&identity);
-            net.nodes.push(Node {
-                identity,
-                tunnels,
-                addr: addr(n + 1),
-                received: Vec::new(),
-            });
+            net.nodes.push(Node { identity, tunnels, addr: addr(n + 1), received: Vec::new() });
         }
         net
     }
@@ -109,18 +97,13 @@ impl Net {
     fn introduce(&mut self, node: usize, other: usize) -> PeerHandle {
         let (key, addr) = (self.nodes[other].identity.public(), self.nodes[other].addr);
         let now = self.now;
-        self.nodes[node]
-            .tunnels
-            .add_peer(key, Some(addr), Local::Own, now)
-            .unwrap()
+        self.nodes[node].tunnels.add_peer(key, Some(addr), Local::Own, now).unwrap()
     }
 
     fn seal(&mut self, node: usize, peer: PeerHandle, payload: &[u8]) -> Result<Sealed, SendError> {
         let mut out = [0; 70_000];
         let (now, from) = (self.now, self.nodes[node].addr);
-        let sealed = self.nodes[node]
-            .tunnels
-            .seal(peer, payload, &mut out, now)?;
+        let sealed = self.nodes[node].tunnels.seal(peer, payload, &mut out, now)?;
         if let Sealed::Datagram { to, len } = sealed {
             self.deliver(from, to, out[..len].to_vec());
         }
@@ -137,17 +120,14 @@ impl Net {
             None
         } else {
             let now = self.now;
-            self.nodes
-                .iter_mut()
-                .find(|node| node.addr == to)
-                .map(|node| {
-                    let mut out = vec![0; bytes.len().max(1)];
-                    let opened = node.tunnels.open(from, &bytes, &mut out, now);
-                    if let Opened::Data { peer, len, .. } = opened {
-                        node.received.push((peer, out[..len].to_vec()));
-                    }
-                    opened
-                })
+            self.nodes.iter_mut().find(|node| node.addr == to).map(|node| {
+                let mut out = vec![0; bytes.len().max(1)];
+                let opened = node.tunnels.open(from, &bytes, &mut out, now);
+                if let Opened::Data { peer, len, .. } = opened {
+                    node.received.push((peer, out[..len].to_vec()));
+                }
+                opened
+            })
         };
         self.wire.push(Sent { from, to, bytes });
         opened
@@ -175,11 +155,7 @@ impl Net {
         let now = self.now;
         let node = &mut self.nodes[node];
         let Transmit { to, len } = node.tunnels.poll_transmit(&mut out, now)?;
-        Some(Sent {
-            from: node.addr,
-            to,
-            bytes: out[..len].to_vec(),
-        })
+        Some(Sent { from: node.addr, to, bytes: out[..len].to_vec() })
     }
 
     /// Lets time pass, with every timer served when it is due.
@@ -187,11 +163,7 @@ impl Net {
         let end = self.now + time;
         loop {
             self.run();
-            let next = self
-                .nodes
-                .iter_mut()
-                .filter_map(|node| node.tunnels.poll_timeout())
-                .min();
+            let next = self.nodes.iter_mut().filter_map(|node| node.tunnels.poll_timeout()).min();
             match next {
                 Some(next) if next <= end => {
                     self.now = self.now.max(next);
@@ -219,12 +191,7 @@ impl Net {
         self.nodes[node]
             .received
             .iter()
-            .map(|(_, payload)| {
-                String::from_utf8(payload.clone())
-                    .unwrap()
-                    .trim_end_matches('\0')
-                    .to_owned()
-            })
+            .map(|(_, payload)| String::from_utf8(payload.clone()).unwrap().trim_end_matches('\0').to_owned())
             .collect()
     }
 

@@ -6,10 +6,7 @@ use super::*;
 fn payloads_before_the_handshake_arrive_in_order_and_before_newer_ones() {
     let (mut net, b, _) = Net::pair();
     for text in numbered(0..20) {
-        assert_eq!(
-            net.seal(0, b, text.as_bytes()),
-            Ok(Sealed::Queued { displaced: 0 })
-        );
+        assert_eq!(net.seal(0, b, text.as_bytes()), Ok(Sealed::Queued { displaced: 0 }));
     }
     // Carry the handshake only; the queue of node 0 is not fetched yet.
     let initiation = net.poll(0).unwrap();
@@ -19,17 +16,11 @@ fn payloads_before_the_handshake_arrive_in_order_and_before_newer_ones() {
     net.deliver(response.from, response.to, response.bytes);
     // The session is there, but these must not overtake.
     for text in numbered(20..25) {
-        assert_eq!(
-            net.seal(0, b, text.as_bytes()),
-            Ok(Sealed::Queued { displaced: 0 })
-        );
+        assert_eq!(net.seal(0, b, text.as_bytes()), Ok(Sealed::Queued { displaced: 0 }));
     }
     net.run();
     for text in numbered(25..30) {
-        assert!(matches!(
-            net.seal(0, b, text.as_bytes()),
-            Ok(Sealed::Datagram { .. })
-        ));
+        assert!(matches!(net.seal(0, b, text.as_bytes()), Ok(Sealed::Datagram { .. })));
     }
     assert_eq!(net.texts(1), numbered(0..30));
     assert_eq!(net.nodes[0].tunnels.queued_bytes(), 0);
@@ -46,11 +37,7 @@ fn both_directions_work_and_the_payload_names_its_sender() {
     assert_eq!(net.texts(1), ["question"]);
     assert_eq!(net.nodes[0].received[0].0, b);
     assert_eq!(net.nodes[1].received[0].0, a);
-    assert!(
-        net.wire
-            .iter()
-            .all(|sent| !sent.bytes.windows(6).any(|w| w == b"answer"))
-    );
+    assert!(net.wire.iter().all(|sent| !sent.bytes.windows(6).any(|w| w == b"answer")));
 }
 
 #[test]
@@ -96,10 +83,7 @@ fn damaged_data_is_refused_at_every_byte() {
     let (mut net, b, _) = Net::connected();
     let mut out = [0; 200];
     let now = net.now;
-    let sealed = net.nodes[0]
-        .tunnels
-        .seal(b, b"whole", &mut out, now)
-        .unwrap();
+    let sealed = net.nodes[0].tunnels.seal(b, b"whole", &mut out, now).unwrap();
     let Sealed::Datagram { len, .. } = sealed else {
         panic!("{sealed:?}");
     };
@@ -107,10 +91,7 @@ fn damaged_data_is_refused_at_every_byte() {
         let mut damaged = out[..len].to_vec();
         damaged[position] ^= 1;
         let opened = net.deliver(addr(1), addr(2), damaged);
-        assert!(
-            matches!(opened, Some(Opened::Dropped(_))),
-            "{position}: {opened:?}"
-        );
+        assert!(matches!(opened, Some(Opened::Dropped(_))), "{position}: {opened:?}");
     }
     assert!(net.poll(1).is_none());
     let whole = net.deliver(addr(1), addr(2), out[..len].to_vec());

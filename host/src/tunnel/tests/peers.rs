@@ -49,20 +49,12 @@ fn a_sender_that_does_not_give_up_reaches_a_peer_that_comes_back_after_minutes()
         net.pass(secs(5));
     }
     let kinds = net.sent_by(0);
-    assert!(
-        (50..=70).contains(&kinds.len()),
-        "about every 5 s: {}",
-        kinds.len()
-    );
+    assert!((50..=70).contains(&kinds.len()), "about every 5 s: {}", kinds.len());
     net.cut.clear();
     net.send(0, b, b"hello");
     net.pass(secs(6));
     assert_eq!(net.texts(1).last().unwrap(), "hello");
-    assert!(
-        net.texts(1).len() <= 4,
-        "only fresh payloads: {:?}",
-        net.texts(1)
-    );
+    assert!(net.texts(1).len() <= 4, "only fresh payloads: {:?}", net.texts(1));
 }
 
 #[test]
@@ -77,18 +69,12 @@ fn a_restarted_peer_is_back_at_once_when_its_restart_is_known() {
     let now = net.now;
     net.nodes[0].tunnels.restart_handshake(b, now).unwrap();
     // Sealed with the old session it would be lost, so it waits.
-    assert_eq!(
-        net.seal(0, b, b"after restart"),
-        Ok(Sealed::Queued { displaced: 0 })
-    );
+    assert_eq!(net.seal(0, b, b"after restart"), Ok(Sealed::Queued { displaced: 0 }));
     net.run();
     assert_eq!(net.texts(1), ["after restart"]);
     net.send(1, a, b"here again");
     assert_eq!(net.texts(0), ["here again"]);
-    assert!(matches!(
-        net.seal(0, b, b"direct"),
-        Ok(Sealed::Datagram { .. })
-    ));
+    assert!(matches!(net.seal(0, b, b"direct"), Ok(Sealed::Datagram { .. })));
     assert_eq!(net.drops(1, TunnelDrop::NoSession), 0);
 }
 
@@ -100,17 +86,11 @@ fn a_restart_notice_about_a_peer_that_is_well_loses_nothing() {
     net.nodes[0].tunnels.restart_handshake(b, now).unwrap();
     // In flight while the handshake is under way, over the session that is in doubt.
     net.send(1, a, b"in flight");
-    assert_eq!(
-        net.seal(0, b, b"waits"),
-        Ok(Sealed::Queued { displaced: 0 })
-    );
+    assert_eq!(net.seal(0, b, b"waits"), Ok(Sealed::Queued { displaced: 0 }));
     assert_eq!(net.texts(0), ["in flight"]);
     net.run();
     assert_eq!(net.texts(1), ["waits"]);
-    assert!(matches!(
-        net.seal(0, b, b"direct"),
-        Ok(Sealed::Datagram { .. })
-    ));
+    assert!(matches!(net.seal(0, b, b"direct"), Ok(Sealed::Datagram { .. })));
 }
 
 #[test]
@@ -153,13 +133,7 @@ fn an_idle_tunnel_falls_silent_and_works_again_when_it_is_used() {
     assert!(net.wire.is_empty());
     for node in 0..2 {
         let tunnels = &mut net.nodes[node].tunnels;
-        assert_eq!(
-            tunnels
-                .peers()
-                .filter(|peer| tunnels.session_age(*peer, net.now).is_some())
-                .count(),
-            0
-        );
+        assert_eq!(tunnels.peers().filter(|peer| tunnels.session_age(*peer, net.now).is_some()).count(), 0);
         assert_eq!(tunnels.ids.len(), 0, "nothing is kept for it");
         assert_eq!(tunnels.poll_timeout(), None);
         assert_eq!(tunnels.counters().total_drops(), 0);
@@ -178,20 +152,12 @@ fn joining_uses_the_join_key_first_and_the_own_key_then() {
     let join = identity(77);
     let manager_key = net.nodes[1].identity.public();
     let (now, seed) = (net.now, net.seed());
-    let unregistered = net.nodes[0]
-        .tunnels
-        .add_peer(manager_key, Some(addr(2)), Local::Join, now);
+    let unregistered = net.nodes[0].tunnels.add_peer(manager_key, Some(addr(2)), Local::Join, now);
     assert_eq!(unregistered, Err(AddPeerError::NoJoinKey));
     net.nodes[0].tunnels.set_join(&join, seed, now);
-    let via_join = net.nodes[0]
-        .tunnels
-        .add_peer(manager_key, Some(addr(2)), Local::Join, now)
-        .unwrap();
+    let via_join = net.nodes[0].tunnels.add_peer(manager_key, Some(addr(2)), Local::Join, now).unwrap();
     // The manager knows the join key only.
-    let guest = net.nodes[1]
-        .tunnels
-        .add_peer(join.public(), None, Local::Own, now)
-        .unwrap();
+    let guest = net.nodes[1].tunnels.add_peer(join.public(), None, Local::Own, now).unwrap();
     net.send(0, via_join, b"my key is ...");
     net.run();
     assert_eq!(net.texts(1), ["my key is ..."]);
@@ -213,10 +179,7 @@ fn joining_uses_the_join_key_first_and_the_own_key_then() {
     net.nodes[0].tunnels.clear_join();
     assert_eq!(net.nodes[0].tunnels.peers().collect::<Vec<_>>(), [via_own]);
     let now = net.now;
-    assert_eq!(
-        net.nodes[0].tunnels.seal(via_join, b"x", &mut out, now),
-        Err(SendError::UnknownPeer)
-    );
+    assert_eq!(net.nodes[0].tunnels.seal(via_join, b"x", &mut out, now), Err(SendError::UnknownPeer));
     net.send(0, via_own, b"still here");
     assert_eq!(net.texts(1).last().unwrap(), "still here");
 }
@@ -228,14 +191,8 @@ fn a_handshake_begun_by_the_manager_reaches_the_join_key() {
     let manager_key = net.nodes[1].identity.public();
     let (now, seed) = (net.now, net.seed());
     net.nodes[0].tunnels.set_join(&join, seed, now);
-    net.nodes[0]
-        .tunnels
-        .add_peer(manager_key, None, Local::Join, now)
-        .unwrap();
-    let guest = net.nodes[1]
-        .tunnels
-        .add_peer(join.public(), Some(addr(1)), Local::Own, now)
-        .unwrap();
+    net.nodes[0].tunnels.add_peer(manager_key, None, Local::Join, now).unwrap();
+    let guest = net.nodes[1].tunnels.add_peer(join.public(), Some(addr(1)), Local::Own, now).unwrap();
     net.send(1, guest, b"are you there?");
     net.run();
     assert_eq!(net.texts(0), ["are you there?"]);
@@ -249,10 +206,7 @@ fn an_endpoint_moves_only_with_authenticated_messages() {
     let roamed: SocketAddr = addr(50);
     let mut out = [0; 200];
     let now = net.now;
-    let sealed = net.nodes[0]
-        .tunnels
-        .seal(b, b"from elsewhere", &mut out, now)
-        .unwrap();
+    let sealed = net.nodes[0].tunnels.seal(b, b"from elsewhere", &mut out, now).unwrap();
     let Sealed::Datagram { len, .. } = sealed else {
         panic!("{sealed:?}");
     };
@@ -263,13 +217,7 @@ fn an_endpoint_moves_only_with_authenticated_messages() {
     assert_eq!(net.events(1), []);
     net.deliver(roamed, addr(2), out[..len].to_vec());
     assert_eq!(net.nodes[1].tunnels.endpoint(a), Some(roamed));
-    assert_eq!(
-        net.events(1),
-        [TunnelEvent::EndpointChanged {
-            peer: a,
-            endpoint: roamed
-        }]
-    );
+    assert_eq!(net.events(1), [TunnelEvent::EndpointChanged { peer: a, endpoint: roamed }]);
     // A replay from yet another address moves nothing.
     net.deliver(addr(66), addr(2), out[..len].to_vec());
     assert_eq!(net.nodes[1].tunnels.endpoint(a), Some(roamed));
@@ -350,9 +298,5 @@ fn an_initiation_moves_the_endpoint_as_soon_as_it_is_accepted() {
     let opened = net.deliver(addr(50), initiation.to, initiation.bytes);
     assert_eq!(opened, Some(Opened::Handshake { peer: a }));
     assert_eq!(net.nodes[1].tunnels.endpoint(a), Some(addr(50)));
-    assert_eq!(
-        net.poll(1).unwrap().to,
-        addr(50),
-        "the response goes where it came from"
-    );
+    assert_eq!(net.poll(1).unwrap().to, addr(50), "the response goes where it came from");
 }

@@ -40,25 +40,15 @@ fn an_initiation_of_an_unknown_key_is_answered_when_the_key_becomes_a_peer() {
     net.send(0, b, b"early");
     net.run();
     let (key, from) = (net.nodes[0].identity.public(), net.nodes[0].addr);
-    assert_eq!(
-        net.events(1),
-        [TunnelEvent::UnknownInitiation { key, from }]
-    );
+    assert_eq!(net.events(1), [TunnelEvent::UnknownInitiation { key, from }]);
     assert_eq!(net.events(1), []);
     net.pass(Duration::from_millis(300));
     // Without an endpoint: the initiation tells it.
     let now = net.now;
-    let a = net.nodes[1]
-        .tunnels
-        .add_peer(key, None, Local::Own, now)
-        .unwrap();
+    let a = net.nodes[1].tunnels.add_peer(key, None, Local::Own, now).unwrap();
     net.run();
     assert_eq!(net.texts(1), ["early"]);
-    assert_eq!(
-        net.sent_by(0).iter().filter(|kind| **kind == 1).count(),
-        1,
-        "no repeat was needed"
-    );
+    assert_eq!(net.sent_by(0).iter().filter(|kind| **kind == 1).count(), 1, "no repeat was needed");
     assert_eq!(net.nodes[1].tunnels.endpoint(a), Some(from));
     net.send(1, a, b"welcome");
     assert_eq!(net.texts(0), ["welcome"]);
@@ -105,9 +95,7 @@ fn a_flood_of_unknown_keys_is_kept_within_bounds_and_told_within_bounds() {
     for n in 0..60u8 {
         let stranger = identity(100 + n);
         let mut tunnels = net.boot(&stranger);
-        let peer = tunnels
-            .add_peer(server, Some(addr(1)), Local::Own, net.now)
-            .unwrap();
+        let peer = tunnels.add_peer(server, Some(addr(1)), Local::Own, net.now).unwrap();
         let mut out = [0; 200];
         tunnels.seal(peer, b"x", &mut out, net.now).unwrap();
         let initiation = tunnels.poll_transmit(&mut out, net.now).unwrap();
@@ -115,10 +103,7 @@ fn a_flood_of_unknown_keys_is_kept_within_bounds_and_told_within_bounds() {
         assert_eq!(opened, Some(Opened::Kept));
     }
     assert_eq!(net.events(0).len(), KEPT_INITIATIONS);
-    assert_eq!(
-        net.drops(0, TunnelDrop::UnknownKeyDisplaced),
-        60 - KEPT_INITIATIONS as u64
-    );
+    assert_eq!(net.drops(0, TunnelDrop::UnknownKeyDisplaced), 60 - KEPT_INITIATIONS as u64);
     net.run();
     assert_eq!(net.sent_by(0), [0; 0]);
 }
@@ -135,19 +120,12 @@ fn a_replayed_initiation_is_refused_silently() {
         net.pass(secs(delay));
         net.wire.clear();
         let opened = net.deliver(addr(66), initiation.to, initiation.bytes.clone());
-        assert_eq!(
-            opened,
-            Some(Opened::Dropped(TunnelDrop::ReplayedInitiation))
-        );
+        assert_eq!(opened, Some(Opened::Dropped(TunnelDrop::ReplayedInitiation)));
         assert!(net.poll(1).is_none());
     }
     assert_eq!(net.drops(1, TunnelDrop::ReplayedInitiation), 4);
     let a = net.nodes[1].tunnels.peers().next().unwrap();
-    assert_eq!(
-        net.nodes[1].tunnels.endpoint(a),
-        Some(addr(1)),
-        "a replay moves nothing"
-    );
+    assert_eq!(net.nodes[1].tunnels.endpoint(a), Some(addr(1)), "a replay moves nothing");
 }
 
 #[test]
@@ -160,10 +138,7 @@ fn a_peer_removed_and_added_again_still_refuses_old_initiations() {
     net.introduce(1, 0);
     net.wire.clear();
     let opened = net.deliver(initiation.from, initiation.to, initiation.bytes);
-    assert_eq!(
-        opened,
-        Some(Opened::Dropped(TunnelDrop::ReplayedInitiation))
-    );
+    assert_eq!(opened, Some(Opened::Dropped(TunnelDrop::ReplayedInitiation)));
     assert!(net.poll(1).is_none());
 }
 
@@ -173,10 +148,7 @@ fn a_stranger_who_knows_the_join_key_is_not_kept() {
     let join = identity(77);
     let (now, seed) = (net.now, net.seed());
     net.nodes[0].tunnels.set_join(&join, seed, now);
-    let guest = net.nodes[1]
-        .tunnels
-        .add_peer(join.public(), Some(addr(1)), Local::Own, now)
-        .unwrap();
+    let guest = net.nodes[1].tunnels.add_peer(join.public(), Some(addr(1)), Local::Own, now).unwrap();
     net.send(1, guest, b"hello");
     net.run();
     assert_eq!(net.sent_by(0), [0; 0]);
@@ -196,16 +168,7 @@ fn random_datagrams_of_every_length_get_no_answer_and_are_counted() {
     };
     let mut delivered = 0;
     for len in 0..=200 {
-        for first in [
-            None,
-            Some(0),
-            Some(1),
-            Some(2),
-            Some(3),
-            Some(4),
-            Some(5),
-            Some(0x45),
-        ] {
+        for first in [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(0x45)] {
             // With and without the reserved zeros, to get past the first check.
             for zeros in [false, true] {
                 let mut bytes: Vec<u8> = (0..len).map(|_| random()).collect();
@@ -241,11 +204,7 @@ fn truncated_handshakes_get_no_answer() {
     net.send(0, b, b"x");
     let initiation = net.poll(0).unwrap();
     for len in 0..initiation.bytes.len() {
-        let opened = net.deliver(
-            initiation.from,
-            initiation.to,
-            initiation.bytes[..len].to_vec(),
-        );
+        let opened = net.deliver(initiation.from, initiation.to, initiation.bytes[..len].to_vec());
         assert!(matches!(opened, Some(Opened::Dropped(_))));
     }
     let mut longer = initiation.bytes.clone();
@@ -261,9 +220,7 @@ fn under_load_a_stranger_gets_at_most_cookies() {
     let server = net.nodes[0].identity.public();
     let stranger = identity(123);
     let mut tunnels = net.boot(&stranger);
-    let peer = tunnels
-        .add_peer(server, Some(addr(1)), Local::Own, net.now)
-        .unwrap();
+    let peer = tunnels.add_peer(server, Some(addr(1)), Local::Own, net.now).unwrap();
     let mut out = [0; 200];
     tunnels.seal(peer, b"x", &mut out, net.now).unwrap();
     let initiation = tunnels.poll_transmit(&mut out, net.now).unwrap();
@@ -273,15 +230,9 @@ fn under_load_a_stranger_gets_at_most_cookies() {
     net.run();
     let answers = net.sent_by(0);
     assert!(answers.iter().all(|kind| *kind == 3), "cookie replies only");
-    assert_eq!(
-        answers.len() as u64,
-        net.drops(0, TunnelDrop::CookieDemanded)
-    );
+    assert_eq!(answers.len() as u64, net.drops(0, TunnelDrop::CookieDemanded));
     assert!(answers.len() < SOURCE_BURST as usize);
-    assert_eq!(
-        net.drops(0, TunnelDrop::SourceLimited),
-        1_000 - u64::from(SOURCE_BURST)
-    );
+    assert_eq!(net.drops(0, TunnelDrop::SourceLimited), 1_000 - u64::from(SOURCE_BURST));
 }
 
 #[test]
@@ -290,9 +241,7 @@ fn a_peer_gets_through_under_load_with_its_cookie() {
     // Others keep the server busy for the whole time.
     let server = net.nodes[1].identity.public();
     let mut stranger = net.boot(&identity(123));
-    let peer = stranger
-        .add_peer(server, Some(addr(2)), Local::Own, net.now)
-        .unwrap();
+    let peer = stranger.add_peer(server, Some(addr(2)), Local::Own, net.now).unwrap();
     let mut out = [0; 200];
     stranger.seal(peer, b"x", &mut out, net.now).unwrap();
     let initiation = stranger.poll_transmit(&mut out, net.now).unwrap();

@@ -23,9 +23,7 @@ fn deploy(world: &mut World, instances: u32, nodes: u32) -> ServiceId {
     for number in 0..instances {
         let node = number % nodes;
         world.model.place(service, number, NodeId(node + 1));
-        world.clients[node as usize]
-            .instances
-            .insert(id(service, number), false);
+        world.clients[node as usize].instances.insert(id(service, number), false);
     }
     service
 }
@@ -50,15 +48,8 @@ fn disturb(world: &mut World, restarts: bool) {
     let service = ServiceId(1 + u32::try_from(world.random.below(4)).unwrap());
     let number = u32::try_from(world.random.below(12)).unwrap();
     let who = usize::try_from(world.random.below(world.clients.len() as u64)).unwrap();
-    let subject = if world.random.percent(50) {
-        Subject::whole(service)
-    } else {
-        Subject::from(id(service, number))
-    };
-    let holder = world
-        .clients
-        .iter()
-        .position(|client| client.instances.contains_key(&id(service, number)));
+    let subject = if world.random.percent(50) { Subject::whole(service) } else { Subject::from(id(service, number)) };
+    let holder = world.clients.iter().position(|client| client.instances.contains_key(&id(service, number)));
     match world.random.below(if restarts { 13 } else { 10 }) {
         0 | 1 => {
             let asker = world.clients[who].instances.keys().next().copied();
@@ -71,9 +62,7 @@ fn disturb(world: &mut World, restarts: bool) {
             if let Some(holder) = holder {
                 world.clients[holder].instances.remove(&id(service, number));
             }
-            world.clients[who]
-                .instances
-                .insert(id(service, number), false);
+            world.clients[who].instances.insert(id(service, number), false);
             world.clients[who].detaching.remove(&id(service, number));
         }
         5 => {
@@ -82,15 +71,11 @@ fn disturb(world: &mut World, restarts: bool) {
                 world.clients[holder].detaching.insert(id(service, number));
             }
         }
-        6 => world
-            .model
-            .rename(service, number as usize % SERVICE_IPS_MAX),
+        6 => world.model.rename(service, number as usize % SERVICE_IPS_MAX),
         7 if world.random.percent(10) => {
             world.model.remove_service(service);
             for client in &mut world.clients {
-                client
-                    .instances
-                    .retain(|instance, _| instance.service != service);
+                client.instances.retain(|instance, _| instance.service != service);
             }
         }
         8 => world.model.compact(service),
@@ -111,18 +96,11 @@ fn disturbed_world(seed: u64, weather: Weather, restarts: bool) {
         deploy(&mut world, 3, 5);
     }
     for _ in 0..60 {
-        let pause = world.random.below(if world.random.0.is_multiple_of(3) {
-            3_000
-        } else {
-            60
-        });
+        let pause = world.random.below(if world.random.0.is_multiple_of(3) { 3_000 } else { 60 });
         world.run(pause);
         disturb(&mut world, restarts);
     }
-    world
-        .clients
-        .iter_mut()
-        .for_each(|client| client.mute = false);
+    world.clients.iter_mut().for_each(|client| client.mute = false);
     settle(&mut world);
     // And stays so: nothing that is still under way undoes it.
     world.weather = Weather::FAIR;
@@ -152,20 +130,12 @@ fn a_hundred_instances_arrive_in_pages_that_cover_all_numbers_without_a_gap() {
     world.clients[4].follow(Instant::ZERO, Subject::whole(service), None);
     settle(&mut world);
     let pages = &world.clients[4].pages;
-    assert!(
-        pages.len() >= 100 / PAGE_RECORDS,
-        "at most {PAGE_RECORDS} records in a page"
-    );
+    assert!(pages.len() >= 100 / PAGE_RECORDS, "at most {PAGE_RECORDS} records in a page");
     let mut at = Some(0);
     for (n, page) in pages.iter().enumerate() {
-        let PageKind::Replace { from, to } = page.kind else {
-            panic!("{page:?}")
-        };
+        let PageKind::Replace { from, to } = page.kind else { panic!("{page:?}") };
         assert_eq!(Some(from), at, "a page begins where the one before ended");
-        assert_eq!(
-            (page.sequence, page.header.is_some()),
-            (n as u32 + 1, n == 0)
-        );
+        assert_eq!((page.sequence, page.header.is_some()), (n as u32 + 1, n == 0));
         assert_eq!(page.more, to.is_some());
         at = to;
     }
@@ -180,10 +150,7 @@ fn changes_of_a_table_come_as_patches_of_what_changed() {
     settle(&mut world);
     world.clients[2].pages.clear();
     world.model.withdraw(service, 3);
-    world
-        .clients
-        .iter_mut()
-        .for_each(|client| _ = client.instances.remove(&id(service, 3)));
+    world.clients.iter_mut().for_each(|client| _ = client.instances.remove(&id(service, 3)));
     world.model.place(service, 30, NodeId(1));
     world.clients[0].instances.insert(id(service, 30), false);
     settle(&mut world);
@@ -193,14 +160,7 @@ fn changes_of_a_table_come_as_patches_of_what_changed() {
     assert_eq!(pages.len(), 2, "{pages:?}");
     assert_eq!(pages[0].kind, PageKind::Patch);
     assert_eq!(pages[0].removed, [3]);
-    assert_eq!(
-        pages[0]
-            .records
-            .iter()
-            .map(|record| record.number)
-            .collect::<Vec<_>>(),
-        [30]
-    );
+    assert_eq!(pages[0].records.iter().map(|record| record.number).collect::<Vec<_>>(), [30]);
     assert!(pages[0].header.is_none());
     assert!(pages[1].header.is_some() && pages[1].records.is_empty());
 }
@@ -216,12 +176,7 @@ fn a_client_behind_the_oldest_known_removal_gets_the_whole_table() {
     world.clients[0].instances.remove(&id(service, 3));
     world.model.compact(service);
     settle(&mut world);
-    assert!(
-        world.clients[1]
-            .pages
-            .iter()
-            .all(|page| matches!(page.kind, PageKind::Replace { .. }))
-    );
+    assert!(world.clients[1].pages.iter().all(|page| matches!(page.kind, PageKind::Replace { .. })));
 }
 
 #[test]
@@ -231,24 +186,12 @@ fn one_instance_is_followed_alone_and_its_end_ends_the_stream() {
     let subject = Subject::from(id(service, 3));
     world.clients[1].follow(Instant::ZERO, subject, None);
     settle(&mut world);
-    assert_eq!(
-        world.clients[1].pages[0].kind,
-        PageKind::Replace {
-            from: 3,
-            to: Some(4)
-        }
-    );
+    assert_eq!(world.clients[1].pages[0].kind, PageKind::Replace { from: 3, to: Some(4) });
     world.model.withdraw(service, 2);
     world.run(1_000);
-    assert_eq!(
-        world.clients[1].pages.len(),
-        1,
-        "another instance is of no interest"
-    );
+    assert_eq!(world.clients[1].pages.len(), 1, "another instance is of no interest");
     world.model.withdraw(service, 3);
-    world.until(100, "the stream ends", |world| {
-        world.clients[1].streams.is_empty()
-    });
+    world.until(100, "the stream ends", |world| world.clients[1].streams.is_empty());
     world.run(50);
     assert_eq!(world.clients[1].pages[1].kind, PageKind::Gone);
     assert_eq!(world.server.subscriptions(), 0);
@@ -266,10 +209,7 @@ fn an_idle_server_sends_nothing_but_answers() {
     assert_eq!(world.to_clients, before);
     assert_eq!(world.server.counters().reopened, 0);
     let due = world.server.poll_timeout().unwrap();
-    assert!(
-        due > world.now.saturating_add(Duration::from_secs(1)),
-        "it wakes for leases only"
-    );
+    assert!(due > world.now.saturating_add(Duration::from_secs(1)), "it wakes for leases only");
 }
 
 #[test]
@@ -305,20 +245,13 @@ fn a_node_is_dead_after_its_lease_and_alive_with_its_next_word() {
     settle(&mut world);
     world.clients[0].mute = true;
     let silent = world.now;
-    let alive =
-        |world: &World| world.clients[1].streams[&Subject::whole(service)].records[&0].alive;
+    let alive = |world: &World| world.clients[1].streams[&Subject::whole(service)].records[&0].alive;
     world.until(4_100, "the lease ends", |world| !alive(world));
     assert!(world.now.saturating_duration_since(silent) >= Duration::from_millis(1_900));
     assert_eq!(world.server.counters().leases_ended, 1);
     world.clients[0].mute = false;
     world.until(1_000, "it is heard from", alive);
-    let log: Vec<_> = world
-        .model
-        .alive_log
-        .iter()
-        .filter(|(_, node, _)| *node == NodeId(1))
-        .map(|e| e.2)
-        .collect();
+    let log: Vec<_> = world.model.alive_log.iter().filter(|(_, node, _)| *node == NodeId(1)).map(|e| e.2).collect();
     assert_eq!(log, [true, false, true], "told once of each change");
 }
 
@@ -332,22 +265,8 @@ fn what_a_restarted_node_does_not_claim_again_is_withdrawn_after_it_had_its_time
     world.run(SETTLE.as_millis() as u64 - 500);
     assert_eq!(world.model.services[&service].instances.len(), 2);
     world.run(1_000);
-    assert_eq!(
-        world.model.services[&service]
-            .instances
-            .keys()
-            .collect::<Vec<_>>(),
-        [&0]
-    );
-    assert_eq!(
-        world
-            .model
-            .settled
-            .iter()
-            .filter(|(node, epoch)| (node.0, *epoch) == (1, 2))
-            .count(),
-        1
-    );
+    assert_eq!(world.model.services[&service].instances.keys().collect::<Vec<_>>(), [&0]);
+    assert_eq!(world.model.settled.iter().filter(|(node, epoch)| (node.0, *epoch) == (1, 2)).count(), 1);
 }
 
 #[test]
@@ -359,11 +278,9 @@ fn what_a_restarted_node_does_not_claim_is_withdrawn_though_the_manager_restarts
     world.clients[0].instances.remove(&id(service, 1));
     world.run(5_000);
     world.restart_server(true);
-    world.until(
-        SETTLE.as_millis() as u64 + 1_000,
-        "it is withdrawn",
-        |world| world.model.services[&service].instances.len() == 1,
-    );
+    world.until(SETTLE.as_millis() as u64 + 1_000, "it is withdrawn", |world| {
+        world.model.services[&service].instances.len() == 1
+    });
     settle(&mut world);
 }
 
@@ -383,10 +300,7 @@ fn a_restart_of_the_manager_withdraws_nothing_that_runs() {
 #[test]
 fn an_announced_restart_is_noticed_at_once_and_a_node_that_is_gone_is_reported() {
     let mut world = World::new(2, 1, Weather::FAIR);
-    world
-        .clients
-        .iter_mut()
-        .for_each(|client| client.lease_ms = 60_000);
+    world.clients.iter_mut().for_each(|client| client.lease_ms = 60_000);
     let service = deploy(&mut world, 1, 1);
     world.clients[0].follow(Instant::ZERO, Subject::whole(service), None);
     settle(&mut world);
@@ -394,20 +308,12 @@ fn an_announced_restart_is_noticed_at_once_and_a_node_that_is_gone_is_reported()
     world.clients[1].mute = true;
     world.restart_server(true);
     let before = world.clients[0].welcomes.len();
-    world.until(10, "it says Hello", |world| {
-        world.clients[0].welcomes.len() > before
-    });
+    world.until(10, "it says Hello", |world| world.clients[0].welcomes.len() > before);
     assert_eq!(world.clients[0].welcomes.last().unwrap().epoch, 2);
-    world.until(
-        ANNOUNCE_LEASE.as_millis() as u64 + 10,
-        "the other is dead",
-        |w| !w.model.members[&NodeId(2)].alive,
-    );
+    world.until(ANNOUNCE_LEASE.as_millis() as u64 + 10, "the other is dead", |w| !w.model.members[&NodeId(2)].alive);
     assert_eq!(world.server.clients(), 1);
     world.clients[1].mute = false;
-    world.until(1_000, "it is back", |world| {
-        world.model.members[&NodeId(2)].alive
-    });
+    world.until(1_000, "it is back", |world| world.model.members[&NodeId(2)].alive);
 }
 
 #[test]
@@ -423,18 +329,10 @@ fn subscriptions_of_a_silent_client_hold_addresses_until_the_retention_ends() {
     world.model.withdraw(service, 1);
     let version = world.model.services[&service].version;
     world.run(25_000);
-    assert!(
-        world.model.acknowledged[&service] < version,
-        "the silent client may still use the address"
-    );
-    world.until(10_000, "the retention ends", |world| {
-        world.server.counters().retentions_ended == 1
-    });
+    assert!(world.model.acknowledged[&service] < version, "the silent client may still use the address");
+    world.until(10_000, "the retention ends", |world| world.server.counters().retentions_ended == 1);
     assert!(world.model.acknowledged[&service] >= version);
-    assert_eq!(
-        (world.server.subscriptions(), world.server.clients()),
-        (0, 1)
-    );
+    assert_eq!((world.server.subscriptions(), world.server.clients()), (0, 1));
     world.clients[1].mute = false;
     settle(&mut world);
 }
@@ -446,10 +344,7 @@ fn without_interest_addresses_are_free_at_once_and_with_it_when_all_have_acknowl
     settle(&mut world);
     world.model.withdraw(service, 0);
     world.step();
-    assert_eq!(
-        world.model.acknowledged[&service],
-        world.model.services[&service].version
-    );
+    assert_eq!(world.model.acknowledged[&service], world.model.services[&service].version);
     world.clients[1].follow(world.now, Subject::whole(service), None);
     world.clients[2].follow(world.now, Subject::from(id(service, 4)), None);
     world.clients[0].instances.remove(&id(service, 0));
@@ -459,19 +354,11 @@ fn without_interest_addresses_are_free_at_once_and_with_it_when_all_have_acknowl
     world.model.withdraw(service, 1);
     let version = world.model.services[&service].version;
     world.run(500);
-    assert_eq!(
-        world.model.acknowledged[&service],
-        version - 1,
-        "one has not acknowledged it"
-    );
+    assert_eq!(world.model.acknowledged[&service], version - 1, "one has not acknowledged it");
     world.clients[1].mute = false;
-    world.until(3_000, "both have", |world| {
-        world.model.acknowledged[&service] == version
-    });
+    world.until(3_000, "both have", |world| world.model.acknowledged[&service] == version);
     world.model.remove_service(service);
-    world.until(100, "all of the service is free", |world| {
-        world.model.acknowledged[&service] == u32::MAX
-    });
+    world.until(100, "all of the service is free", |world| world.model.acknowledged[&service] == u32::MAX);
 }
 
 /// Node 1 runs instance 0 of one service, which asks for another that runs on nodes 2 and 3.
@@ -480,9 +367,7 @@ fn introduction(world: &mut World) -> (Subject, Subject, InstanceId) {
     let table = world.model.add_service();
     for number in 0..2 {
         world.model.place(table, number, NodeId(number + 2));
-        world.clients[number as usize + 1]
-            .instances
-            .insert(id(table, number), false);
+        world.clients[number as usize + 1].instances.insert(id(table, number), false);
     }
     settle(world);
     world.run(100);
@@ -491,19 +376,10 @@ fn introduction(world: &mut World) -> (Subject, Subject, InstanceId) {
 
 #[test]
 fn nodes_know_who_asks_before_the_table_is_given() {
-    let mut world = World::new(
-        3,
-        1,
-        Weather {
-            delay: 10,
-            ..Weather::FAIR
-        },
-    );
+    let mut world = World::new(3, 1, Weather { delay: 10, ..Weather::FAIR });
     let (table, own, asker) = introduction(&mut world);
     world.clients[0].follow(world.now, table, Some(asker));
-    world.until(100, "the table is there", |world| {
-        world.clients[0].first_pages.contains_key(&table)
-    });
+    world.until(100, "the table is there", |world| world.clients[0].first_pages.contains_key(&table));
     for node in [1, 2] {
         let client = &world.clients[node];
         assert!(client.first_pages[&own] < world.clients[0].first_pages[&table]);
@@ -525,11 +401,9 @@ fn a_table_goes_as_soon_as_its_nodes_have_acknowledged() {
     let mut world = World::new(3, 1, Weather::FAIR);
     let (table, _, asker) = introduction(&mut world);
     world.clients[0].follow(world.now, table, Some(asker));
-    world.until(
-        6,
-        "question, introduction, acknowledgement, table",
-        |world| world.clients[0].first_pages.contains_key(&table),
-    );
+    world.until(6, "question, introduction, acknowledgement, table", |world| {
+        world.clients[0].first_pages.contains_key(&table)
+    });
 }
 
 #[test]
@@ -539,42 +413,24 @@ fn a_table_waits_no_longer_for_a_node_that_does_not_answer() {
     world.clients[2].mute = true;
     let asked = world.now;
     world.clients[0].follow(asked, table, Some(asker));
-    world.until(200, "the table is there", |world| {
-        world.clients[0].first_pages.contains_key(&table)
-    });
+    world.until(200, "the table is there", |world| world.clients[0].first_pages.contains_key(&table));
     let waited = world.clients[0].first_pages[&table].saturating_duration_since(asked);
-    assert!(
-        waited >= INTRODUCE_WAIT && waited <= INTRODUCE_WAIT + Duration::from_millis(10),
-        "{waited:?}"
-    );
+    assert!(waited >= INTRODUCE_WAIT && waited <= INTRODUCE_WAIT + Duration::from_millis(10), "{waited:?}");
     assert!(world.clients[1].streams.contains_key(&own));
     world.clients[2].mute = false;
-    world.until(3_000, "the other learns of it too", |world| {
-        world.clients[2].streams.contains_key(&own)
-    });
+    world.until(3_000, "the other learns of it too", |world| world.clients[2].streams.contains_key(&own));
 }
 
 #[test]
 fn a_node_that_joins_the_table_later_is_introduced_before_it_is_named() {
-    let mut world = World::new(
-        4,
-        1,
-        Weather {
-            delay: 10,
-            ..Weather::FAIR
-        },
-    );
+    let mut world = World::new(4, 1, Weather { delay: 10, ..Weather::FAIR });
     let (table, own, asker) = introduction(&mut world);
     world.clients[0].follow(world.now, table, Some(asker));
     settle(&mut world);
     world.run(100);
     world.model.place(table.service, 7, NodeId(4));
-    world.clients[3]
-        .instances
-        .insert(id(table.service, 7), false);
-    world.until(200, "it is in the table", |world| {
-        world.clients[0].streams[&table].records.contains_key(&7)
-    });
+    world.clients[3].instances.insert(id(table.service, 7), false);
+    world.until(200, "it is in the table", |world| world.clients[0].streams[&table].records.contains_key(&7));
     assert!(world.clients[3].first_pages[&own] < world.now);
 }
 
@@ -587,16 +443,10 @@ fn a_new_asker_of_an_open_stream_is_introduced_to_all_nodes_of_the_table() {
     let second = id(asker.service, 1);
     world.model.place(asker.service, 1, NodeId(1));
     world.clients[0].instances.insert(second, false);
-    let resolve = Resolve {
-        stream: number,
-        key: ResolveKey::Subject(table),
-        asker: Some(second),
-    };
+    let resolve = Resolve { stream: number, key: ResolveKey::Subject(table), asker: Some(second) };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
     world.until(10, "both are told", |world| {
-        world.clients[1..]
-            .iter()
-            .all(|client| client.streams.contains_key(&Subject::from(second)))
+        world.clients[1..].iter().all(|client| client.streams.contains_key(&Subject::from(second)))
     });
 }
 
@@ -617,33 +467,18 @@ fn send(world: &mut World, node: u8, message: &Message) -> Result<Option<Message
     send_as(world, key(node), message)
 }
 
-fn send_as(
-    world: &mut World,
-    key: NodeKey,
-    message: &Message,
-) -> Result<Option<Message>, ServerError> {
+fn send_as(world: &mut World, key: NodeKey, message: &Message) -> Result<Option<Message>, ServerError> {
     let (mut payload, mut out) = ([0; MESSAGE_MAX], [0; MESSAGE_MAX]);
     let length = message.encode(&mut payload).unwrap();
-    let from = Sender {
-        key,
-        observed: observed(),
-    };
-    let answer = world.server.handle(
-        world.now,
-        from,
-        &payload[..length],
-        &mut world.model,
-        &mut out,
-    )?;
+    let from = Sender { key, observed: observed() };
+    let answer = world.server.handle(world.now, from, &payload[..length], &mut world.model, &mut out)?;
     Ok(answer.map(|length| Message::decode(&out[..length]).unwrap()))
 }
 
 /// The page that the server sends now.
 fn next_page(world: &mut World) -> Option<TablePage> {
     let mut out = [0; MESSAGE_MAX];
-    let (_, length) = world
-        .server
-        .poll_transmit(world.now, &mut world.model, &mut out)?;
+    let (_, length) = world.server.poll_transmit(world.now, &mut world.model, &mut out)?;
     match Message::decode(&out[..length]) {
         Ok(Message::Table(page)) => Some(page),
         other => panic!("{other:?}"),
@@ -666,10 +501,7 @@ fn hello(world: &mut World, node: u8, request: u32) -> Welcome {
 fn hello_is_answered_with_the_epoch_and_where_it_was_seen() {
     let mut world = World::new(1, 1, Weather::FAIR);
     let welcome = hello(&mut world, 1, 7);
-    assert_eq!(
-        (welcome.request, welcome.epoch, welcome.node),
-        (7, 1, NodeId(1))
-    );
+    assert_eq!((welcome.request, welcome.epoch, welcome.node), (7, 1, NodeId(1)));
     assert_eq!((welcome.observed, welcome.lease_ms), (observed(), 3_000));
     assert!(!welcome.reopen && !welcome.reattach);
 }
@@ -681,23 +513,13 @@ fn streams_are_to_be_opened_again_only_when_the_views_differ_for_two_hellos() {
     assert!(!hello(&mut world, 1, 1).reopen);
     // A stream that the server has not heard of yet.
     world.clients[0].follow(world.now, Subject::whole(service), None);
-    assert!(
-        !hello(&mut world, 1, 2).reopen,
-        "its Resolve may be under way"
-    );
+    assert!(!hello(&mut world, 1, 2).reopen, "its Resolve may be under way");
     world.now = world.now.saturating_add(Duration::from_millis(250));
-    assert!(
-        !hello(&mut world, 1, 3).reopen,
-        "a repeat does not make it older"
-    );
+    assert!(!hello(&mut world, 1, 3).reopen, "a repeat does not make it older");
     world.now = world.now.saturating_add(Duration::from_secs(3));
     assert!(hello(&mut world, 1, 4).reopen, "it has been lost");
     let number = world.clients[0].streams[&Subject::whole(service)].number;
-    let resolve = Resolve {
-        stream: number,
-        key: ResolveKey::Subject(Subject::whole(service)),
-        asker: None,
-    };
+    let resolve = Resolve { stream: number, key: ResolveKey::Subject(Subject::whole(service)), asker: None };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
     world.now = world.now.saturating_add(Duration::from_secs(3));
     assert!(!hello(&mut world, 1, 5).reopen);
@@ -713,9 +535,7 @@ fn a_stream_that_only_the_server_knows_is_found_and_ended() {
     settle(&mut world);
     world.run(100);
     world.clients[1].streams.clear();
-    world.until(10_000, "it is ended", |world| {
-        world.server.subscriptions() == 0
-    });
+    world.until(10_000, "it is ended", |world| world.server.subscriptions() == 0);
     world.run(20_000);
     assert_eq!(world.server.counters().reopened, 1);
 }
@@ -741,23 +561,14 @@ fn a_late_repeat_of_an_older_question_does_not_replace_a_newer_one() {
     let mut world = World::new(1, 1, Weather::FAIR);
     let service = world.model.add_service();
     hello(&mut world, 1, 1);
-    let resolve = |stream| {
-        Message::Resolve(Resolve {
-            stream,
-            key: ResolveKey::Subject(Subject::whole(service)),
-            asker: None,
-        })
-    };
+    let resolve =
+        |stream| Message::Resolve(Resolve { stream, key: ResolveKey::Subject(Subject::whole(service)), asker: None });
     let page = |world: &mut World| next_page(world).map(|page| (page.stream, page.sequence));
     assert_eq!(send(&mut world, 1, &resolve(SERVER_STREAMS - 1)), Ok(None));
     assert_eq!(page(&mut world), Some((SERVER_STREAMS - 1, 1)));
     assert_eq!(page(&mut world), None, "once");
     assert_eq!(send(&mut world, 1, &resolve(SERVER_STREAMS - 1)), Ok(None));
-    assert_eq!(
-        page(&mut world),
-        Some((SERVER_STREAMS - 1, 1)),
-        "asked again, sent again"
-    );
+    assert_eq!(page(&mut world), Some((SERVER_STREAMS - 1, 1)), "asked again, sent again");
     assert_eq!(send(&mut world, 1, &resolve(3)), Ok(None));
     assert_eq!(page(&mut world), Some((3, 1)), "numbers wrap");
     assert_eq!(send(&mut world, 1, &resolve(SERVER_STREAMS - 1)), Ok(None));
@@ -774,11 +585,7 @@ fn a_repeat_never_covers_more_than_the_page_that_the_client_may_have_applied() {
     }
     hello(&mut world, 1, 1);
     let subject = Subject::whole(service);
-    let resolve = Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(subject),
-        asker: None,
-    };
+    let resolve = Resolve { stream: 1, key: ResolveKey::Subject(subject), asker: None };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
     let page = |world: &mut World| {
         world.now = world.now.saturating_add(Duration::from_secs(2));
@@ -799,17 +606,9 @@ fn a_repeat_never_covers_more_than_the_page_that_the_client_may_have_applied() {
     (1..40).for_each(|number| world.model.place(service, number, NodeId(1)));
     let (_, _, less) = bounds(&page(&mut world));
     assert!(less < to, "there was no room for all");
-    let ack = Message::Ack {
-        subject,
-        stream: 1,
-        sequence: 1,
-    };
+    let ack = Message::Ack { subject, stream: 1, sequence: 1 };
     assert_eq!(send(&mut world, 1, &ack), Ok(None));
-    assert_eq!(
-        bounds(&page(&mut world)).1,
-        less,
-        "the next one begins where every copy reached"
-    );
+    assert_eq!(bounds(&page(&mut world)).1, less, "the next one begins where every copy reached");
 }
 
 #[test]
@@ -819,29 +618,14 @@ fn a_repeat_after_the_end_of_the_service_frees_no_address() {
     (0..2).for_each(|number| world.model.place(service, number, NodeId(1)));
     hello(&mut world, 1, 1);
     let subject = Subject::whole(service);
-    let resolve = Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(subject),
-        asker: None,
-    };
+    let resolve = Resolve { stream: 1, key: ResolveKey::Subject(subject), asker: None };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
     let page = |world: &mut World| {
         world.now = world.now.saturating_add(Duration::from_secs(2));
         next_page(world).unwrap()
     };
     let ack = |world: &mut World, sequence| {
-        assert_eq!(
-            send(
-                world,
-                1,
-                &Message::Ack {
-                    subject,
-                    stream: 1,
-                    sequence
-                }
-            ),
-            Ok(None)
-        );
+        assert_eq!(send(world, 1, &Message::Ack { subject, stream: 1, sequence }), Ok(None));
     };
     page(&mut world);
     ack(&mut world, 1);
@@ -852,10 +636,7 @@ fn a_repeat_after_the_end_of_the_service_frees_no_address() {
     let repeat = page(&mut world);
     assert!(repeat.sequence == 2 && repeat.removed.is_empty());
     ack(&mut world, 2);
-    assert!(
-        world.model.acknowledged[&service] < version,
-        "the client may have got only the repeat"
-    );
+    assert!(world.model.acknowledged[&service] < version, "the client may have got only the repeat");
     assert_eq!(page(&mut world).kind, PageKind::Gone);
     ack(&mut world, 3);
     assert_eq!(world.model.acknowledged[&service], u32::MAX);
@@ -866,25 +647,10 @@ fn open_stream(world: &mut World) -> Subject {
     let subject = Subject::whole(world.model.add_service());
     (0..2).for_each(|number| world.model.place(subject.service, number, NodeId(1)));
     hello(world, 1, 1);
-    let resolve = Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(subject),
-        asker: None,
-    };
+    let resolve = Resolve { stream: 1, key: ResolveKey::Subject(subject), asker: None };
     assert_eq!(send(world, 1, &Message::Resolve(resolve)), Ok(None));
     assert!(!next_page(world).unwrap().more);
-    assert_eq!(
-        send(
-            world,
-            1,
-            &Message::Ack {
-                subject,
-                stream: 1,
-                sequence: 1
-            }
-        ),
-        Ok(None)
-    );
+    assert_eq!(send(world, 1, &Message::Ack { subject, stream: 1, sequence: 1 }), Ok(None));
     assert_eq!(next_page(world), None);
     subject
 }
@@ -895,25 +661,13 @@ fn a_stream_that_begins_anew_does_not_forget_what_its_client_may_still_use() {
     let subject = open_stream(&mut world);
     world.model.withdraw(subject.service, 1);
     let version = world.model.services[&subject.service].version;
-    let resolve = Resolve {
-        stream: 2,
-        key: ResolveKey::Subject(subject),
-        asker: None,
-    };
+    let resolve = Resolve { stream: 2, key: ResolveKey::Subject(subject), asker: None };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
     assert_eq!(next_page(&mut world).unwrap().stream, 2);
-    let late = Message::Ack {
-        subject,
-        stream: 1,
-        sequence: 2,
-    };
+    let late = Message::Ack { subject, stream: 1, sequence: 2 };
     assert_eq!(send(&mut world, 1, &late), Ok(None));
     assert!(world.model.acknowledged[&subject.service] < version);
-    let ack = Message::Ack {
-        subject,
-        stream: 2,
-        sequence: 1,
-    };
+    let ack = Message::Ack { subject, stream: 2, sequence: 1 };
     assert_eq!(send(&mut world, 1, &ack), Ok(None));
     assert_eq!(world.model.acknowledged[&subject.service], version);
 }
@@ -927,17 +681,10 @@ fn a_header_that_changes_while_a_page_is_repeated_is_sent_again() {
     world.model.rename(subject.service, 3);
     world.now = world.now.saturating_add(Duration::from_secs(1));
     assert_eq!(next_page(&mut world).unwrap().sequence, 2);
-    let ack = Message::Ack {
-        subject,
-        stream: 1,
-        sequence: 2,
-    };
+    let ack = Message::Ack { subject, stream: 1, sequence: 2 };
     assert_eq!(send(&mut world, 1, &ack), Ok(None));
     let page = next_page(&mut world).unwrap();
-    assert_eq!(
-        (page.sequence, page.header),
-        (3, world.model.header(subject.service))
-    );
+    assert_eq!((page.sequence, page.header), (3, world.model.header(subject.service)));
 }
 
 #[test]
@@ -946,17 +693,11 @@ fn a_restarted_client_has_no_streams() {
     let subject = open_stream(&mut world);
     let ours = world.server.subscriptions();
     world.clients[0].restart(world.now);
-    assert!(
-        !hello(&mut world, 1, 2).reopen,
-        "it has nothing to open again"
-    );
+    assert!(!hello(&mut world, 1, 2).reopen, "it has nothing to open again");
     assert_eq!((ours, world.server.subscriptions()), (1, 0));
     world.model.withdraw(subject.service, 1);
     assert_eq!(next_page(&mut world), None);
-    assert_eq!(
-        world.model.acknowledged[&subject.service],
-        world.model.services[&subject.service].version
-    );
+    assert_eq!(world.model.acknowledged[&subject.service], world.model.services[&subject.service].version);
 }
 
 #[test]
@@ -964,50 +705,25 @@ fn a_new_node_speaks_through_its_join_key_until_it_is_known() {
     let mut world = World::new(1, 1, Weather::FAIR);
     world.model.join_keys.insert(key(200));
     let mut newcomer = Client::new(9);
-    let joining = Hello {
-        joining: Some(key(9)),
-        ..newcomer.hello(1)
-    };
+    let joining = Hello { joining: Some(key(9)), ..newcomer.hello(1) };
     assert_eq!(
         send_as(&mut world, key(201), &Message::Hello(joining.clone())),
-        Ok(Some(Message::Refused {
-            request: 1,
-            refusal: Refusal::JoinKey
-        }))
+        Ok(Some(Message::Refused { request: 1, refusal: Refusal::JoinKey }))
     );
-    let Ok(Some(Message::Welcome(welcome))) =
-        send_as(&mut world, key(200), &Message::Hello(joining.clone()))
-    else {
+    let Ok(Some(Message::Welcome(welcome))) = send_as(&mut world, key(200), &Message::Hello(joining.clone())) else {
         panic!("not welcome")
     };
     assert_eq!(welcome.node, NodeId(9));
     assert_eq!(world.server.clients(), 0, "a join key has no session");
-    let other = Message::Resolve(Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(Subject::default()),
-        asker: None,
-    });
-    assert_eq!(
-        send_as(&mut world, key(200), &other),
-        Err(ServerError::Stranger),
-        "it may only say Hello"
-    );
-    assert_eq!(
-        send_as(&mut world, key(9), &other),
-        Ok(Some(Message::Restarted { epoch: 1 }))
-    );
+    let other = Message::Resolve(Resolve { stream: 1, key: ResolveKey::Subject(Subject::default()), asker: None });
+    assert_eq!(send_as(&mut world, key(200), &other), Err(ServerError::Stranger), "it may only say Hello");
+    assert_eq!(send_as(&mut world, key(9), &other), Ok(Some(Message::Restarted { epoch: 1 })));
     let own = Message::Hello(newcomer.hello(2));
-    assert!(matches!(
-        send_as(&mut world, key(9), &own),
-        Ok(Some(Message::Welcome(_)))
-    ));
+    assert!(matches!(send_as(&mut world, key(9), &own), Ok(Some(Message::Welcome(_)))));
     assert_eq!(world.server.clients(), 1);
     assert_eq!(
         send_as(&mut world, key(9), &Message::Hello(joining)),
-        Ok(Some(Message::Refused {
-            request: 1,
-            refusal: Refusal::JoinKey
-        })),
+        Ok(Some(Message::Refused { request: 1, refusal: Refusal::JoinKey })),
         "a node's key is no join key"
     );
 }
@@ -1017,25 +733,12 @@ fn a_node_that_the_directory_lets_go_of_loses_its_session() {
     let mut world = World::new(1, 1, Weather::FAIR);
     let service = world.model.add_service();
     hello(&mut world, 1, 1);
-    let resolve = Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(Subject::whole(service)),
-        asker: None,
-    };
+    let resolve = Resolve { stream: 1, key: ResolveKey::Subject(Subject::whole(service)), asker: None };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
     world.model.members.clear();
     let again = Message::Hello(world.clients[0].hello(2));
-    assert_eq!(
-        send(&mut world, 1, &again),
-        Ok(Some(Message::Refused {
-            request: 2,
-            refusal: Refusal::NotANode
-        }))
-    );
-    assert_eq!(
-        (world.server.clients(), world.server.subscriptions()),
-        (0, 0)
-    );
+    assert_eq!(send(&mut world, 1, &again), Ok(Some(Message::Refused { request: 2, refusal: Refusal::NotANode })));
+    assert_eq!((world.server.clients(), world.server.subscriptions()), (0, 0));
 }
 
 #[test]
@@ -1047,37 +750,18 @@ fn more_clients_or_streams_than_there_is_room_for_are_refused() {
         hello(&mut world, node, 1);
     }
     let ninth = Message::Hello(world.clients[8].hello(5));
-    assert_eq!(
-        send(&mut world, 9, &ninth),
-        Ok(Some(Message::Refused {
-            request: 5,
-            refusal: Refusal::Full
-        }))
-    );
+    assert_eq!(send(&mut world, 9, &ninth), Ok(Some(Message::Refused { request: 5, refusal: Refusal::Full })));
     assert_eq!(world.server.counters().clients_full, 1);
     world.server.announce(key(9));
     assert_eq!(world.server.counters().clients_full, 2);
     let resolve = |stream| {
-        let subject = Subject {
-            service,
-            instance: Some(stream),
-        };
-        Message::Resolve(Resolve {
-            stream,
-            key: ResolveKey::Subject(subject),
-            asker: None,
-        })
+        let subject = Subject { service, instance: Some(stream) };
+        Message::Resolve(Resolve { stream, key: ResolveKey::Subject(subject), asker: None })
     };
     for stream in 0..64 {
         assert_eq!(send(&mut world, 1, &resolve(stream)), Ok(None));
     }
-    assert_eq!(
-        send(&mut world, 1, &resolve(64)),
-        Ok(Some(Message::Refused {
-            request: 64,
-            refusal: Refusal::Full
-        }))
-    );
+    assert_eq!(send(&mut world, 1, &resolve(64)), Ok(Some(Message::Refused { request: 64, refusal: Refusal::Full })));
     assert_eq!(world.server.counters().streams_full, 1);
 }
 
@@ -1116,32 +800,14 @@ fn a_small_client_gets_as_much_as_it_can_hold_and_others_get_others() {
 fn what_is_not_there_or_not_known_yet_is_told_apart() {
     let mut world = World::new(1, 1, Weather::FAIR);
     hello(&mut world, 1, 1);
-    let resolve = |stream, key| {
-        Message::Resolve(Resolve {
-            stream,
-            key,
-            asker: None,
-        })
-    };
+    let resolve = |stream, key| Message::Resolve(Resolve { stream, key, asker: None });
     let absent = ResolveKey::Address("10.30.7.7".parse().unwrap());
-    assert_eq!(
-        send(&mut world, 1, &resolve(4, absent)),
-        Ok(Some(Message::NotFound { stream: 4 }))
-    );
+    assert_eq!(send(&mut world, 1, &resolve(4, absent)), Ok(Some(Message::NotFound { stream: 4 })));
     let pending = ResolveKey::Address("0.0.0.0".parse().unwrap());
     assert_eq!(send(&mut world, 1, &resolve(5, pending)), Ok(None));
-    assert_eq!(
-        (
-            world.server.counters().not_found,
-            world.server.counters().pending
-        ),
-        (1, 1)
-    );
+    assert_eq!((world.server.counters().not_found, world.server.counters().pending), (1, 1));
     let servers = ResolveKey::Subject(Subject::default());
-    assert_eq!(
-        send(&mut world, 1, &resolve(SERVER_STREAMS, servers)),
-        Err(ServerError::StreamNumber)
-    );
+    assert_eq!(send(&mut world, 1, &resolve(SERVER_STREAMS, servers)), Err(ServerError::StreamNumber));
 }
 
 #[test]
@@ -1150,43 +816,15 @@ fn a_node_attaches_and_detaches_for_itself_only_and_refusals_are_typed() {
     let service = deploy(&mut world, 1, 1);
     hello(&mut world, 1, 1);
     hello(&mut world, 2, 1);
-    let detach = Message::Detach(Detach {
-        request: 3,
-        instance: id(service, 0),
-    });
-    assert_eq!(
-        send(&mut world, 2, &detach),
-        Ok(Some(Message::Refused {
-            request: 3,
-            refusal: Refusal::Moved
-        }))
-    );
+    let detach = Message::Detach(Detach { request: 3, instance: id(service, 0) });
+    assert_eq!(send(&mut world, 2, &detach), Ok(Some(Message::Refused { request: 3, refusal: Refusal::Moved })));
     let name = world.model.services[&service].header.name.clone();
-    let take = Message::Attach(Attach {
-        request: 4,
-        kind: AttachKind::Take(name, 0),
-        namespace_ip: pair(5),
-    });
-    let Ok(Some(Message::Attached(first))) = send(&mut world, 2, &take) else {
-        panic!("not attached")
-    };
-    assert_eq!(
-        send(&mut world, 2, &take),
-        Ok(Some(Message::Attached(first.clone()))),
-        "a repeat is the same"
-    );
-    assert_eq!(
-        world.model.services[&service].instances[&0].0.node,
-        NodeId(2)
-    );
-    assert_eq!(
-        send(&mut world, 2, &detach),
-        Ok(Some(Message::Detached { request: 3 }))
-    );
-    assert_eq!(
-        send(&mut world, 2, &detach),
-        Ok(Some(Message::Detached { request: 3 }))
-    );
+    let take = Message::Attach(Attach { request: 4, kind: AttachKind::Take(name, 0), namespace_ip: pair(5) });
+    let Ok(Some(Message::Attached(first))) = send(&mut world, 2, &take) else { panic!("not attached") };
+    assert_eq!(send(&mut world, 2, &take), Ok(Some(Message::Attached(first.clone()))), "a repeat is the same");
+    assert_eq!(world.model.services[&service].instances[&0].0.node, NodeId(2));
+    assert_eq!(send(&mut world, 2, &detach), Ok(Some(Message::Detached { request: 3 })));
+    assert_eq!(send(&mut world, 2, &detach), Ok(Some(Message::Detached { request: 3 })));
 }
 
 #[test]
@@ -1194,36 +832,12 @@ fn messages_of_managers_and_acknowledgements_of_nothing_are_counted_and_ignored(
     let mut world = World::new(1, 1, Weather::FAIR);
     hello(&mut world, 1, 1);
     let subject = Subject::default();
-    assert_eq!(
-        send(&mut world, 1, &Message::NotFound { stream: 1 }),
-        Err(ServerError::NotARequest)
-    );
-    assert_eq!(
-        send(
-            &mut world,
-            1,
-            &Message::Ack {
-                subject,
-                stream: 1,
-                sequence: 1
-            }
-        ),
-        Ok(None)
-    );
+    assert_eq!(send(&mut world, 1, &Message::NotFound { stream: 1 }), Err(ServerError::NotARequest));
+    assert_eq!(send(&mut world, 1, &Message::Ack { subject, stream: 1, sequence: 1 }), Ok(None));
     let forget = Message::Forget { subject, stream: 1 };
-    assert_eq!(
-        send(&mut world, 1, &forget),
-        Ok(Some(Message::Forgotten { subject, stream: 1 }))
-    );
+    assert_eq!(send(&mut world, 1, &forget), Ok(Some(Message::Forgotten { subject, stream: 1 })));
     let counters = world.server.counters();
-    assert_eq!(
-        (
-            counters.not_a_request,
-            counters.ack_unknown,
-            counters.forget_unknown
-        ),
-        (1, 1, 1)
-    );
+    assert_eq!((counters.not_a_request, counters.ack_unknown, counters.forget_unknown), (1, 1, 1));
 }
 
 #[test]
@@ -1237,56 +851,24 @@ fn broken_payloads_are_survived_and_the_service_goes_on() {
     let kind = AttachKind::Take(name.clone(), 3);
     let mut messages = vec![
         Message::Hello(world.clients[0].hello(9)),
-        Message::Resolve(Resolve {
-            stream: 1,
-            key: ResolveKey::Subject(subject),
-            asker,
-        }),
-        Message::Resolve(Resolve {
-            stream: 2,
-            key: ResolveKey::Name(name),
-            asker,
-        }),
-        Message::Resolve(Resolve {
-            stream: 3,
-            key: ResolveKey::Address(pair(7).v6.into()),
-            asker,
-        }),
-        Message::Attach(Attach {
-            request: 5,
-            kind,
-            namespace_ip: pair(9),
-        }),
-        Message::Detach(Detach {
-            request: 6,
-            instance: id(service, 29),
-        }),
+        Message::Resolve(Resolve { stream: 1, key: ResolveKey::Subject(subject), asker }),
+        Message::Resolve(Resolve { stream: 2, key: ResolveKey::Name(name), asker }),
+        Message::Resolve(Resolve { stream: 3, key: ResolveKey::Address(pair(7).v6.into()), asker }),
+        Message::Attach(Attach { request: 5, kind, namespace_ip: pair(9) }),
+        Message::Detach(Detach { request: 6, instance: id(service, 29) }),
         Message::Forget { subject, stream: 2 },
-        Message::Ack {
-            subject,
-            stream: 1,
-            sequence: 1,
-        },
+        Message::Ack { subject, stream: 1, sequence: 1 },
         Message::Welcome(hello(&mut world, 1, 2)),
         Message::Restarted { epoch: 3 },
     ];
     let mut random = Random(5);
     let (mut payload, mut out) = ([0; MESSAGE_MAX], [0; MESSAGE_MAX]);
-    let from = Sender {
-        key: key(1),
-        observed: observed(),
-    };
+    let from = Sender { key: key(1), observed: observed() };
     let mut hand = |world: &mut World, payload: &[u8]| {
         world.now = world.now.saturating_add(Duration::from_millis(7));
-        let _ = world
-            .server
-            .handle(world.now, from, payload, &mut world.model, &mut out);
+        let _ = world.server.handle(world.now, from, payload, &mut world.model, &mut out);
         world.server.handle_timeout(world.now, &mut world.model);
-        while world
-            .server
-            .poll_transmit(world.now, &mut world.model, &mut out)
-            .is_some()
-        {}
+        while world.server.poll_transmit(world.now, &mut world.model, &mut out).is_some() {}
     };
     hand(&mut world, &[]);
     for message in &mut messages {
@@ -1305,15 +887,7 @@ fn broken_payloads_are_survived_and_the_service_goes_on() {
         }
     }
     for length in 0..200 {
-        let noise: Vec<u8> = (0..length)
-            .map(|n| {
-                if n == 0 {
-                    1
-                } else {
-                    random.next().to_le_bytes()[0]
-                }
-            })
-            .collect();
+        let noise: Vec<u8> = (0..length).map(|n| if n == 0 { 1 } else { random.next().to_le_bytes()[0] }).collect();
         hand(&mut world, &noise);
     }
     assert!(world.server.counters().malformed > 500);
@@ -1329,38 +903,17 @@ fn an_answer_without_room_is_an_error_and_a_page_without_room_is_kept_for_later(
     let mut world = World::new(1, 1, Weather::FAIR);
     let service = deploy(&mut world, 3, 1);
     let mut payload = [0; MESSAGE_MAX];
-    let length = Message::Hello(world.clients[0].hello(1))
-        .encode(&mut payload)
-        .unwrap();
-    let from = Sender {
-        key: key(1),
-        observed: observed(),
-    };
+    let length = Message::Hello(world.clients[0].hello(1)).encode(&mut payload).unwrap();
+    let from = Sender { key: key(1), observed: observed() };
     let small = &mut [0; 4];
-    let answer = world
-        .server
-        .handle(world.now, from, &payload[..length], &mut world.model, small);
+    let answer = world.server.handle(world.now, from, &payload[..length], &mut world.model, small);
     assert_eq!(answer, Err(ServerError::NoRoom));
-    let resolve = Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(Subject::whole(service)),
-        asker: None,
-    };
+    let resolve = Resolve { stream: 1, key: ResolveKey::Subject(Subject::whole(service)), asker: None };
     assert_eq!(send(&mut world, 1, &Message::Resolve(resolve)), Ok(None));
-    assert_eq!(
-        world
-            .server
-            .poll_transmit(world.now, &mut world.model, small),
-        None
-    );
+    assert_eq!(world.server.poll_transmit(world.now, &mut world.model, small), None);
     assert_eq!(world.server.counters().no_room, 2);
     world.now = world.now.saturating_add(Duration::from_secs(1));
-    assert!(
-        world
-            .server
-            .poll_transmit(world.now, &mut world.model, &mut payload)
-            .is_some()
-    );
+    assert!(world.server.poll_transmit(world.now, &mut world.model, &mut payload).is_some());
 }
 
 #[test]
@@ -1372,29 +925,11 @@ fn a_client_that_stays_silent_for_its_retention_leaves_nothing_behind() {
     server.start(Instant::ZERO, 1, HashKey(1, 2));
     let mut payload = [0; MESSAGE_MAX];
     let mut out = [0; MESSAGE_MAX];
-    let from = Sender {
-        key: key(1),
-        observed: observed(),
-    };
-    let resolve = Resolve {
-        stream: 1,
-        key: ResolveKey::Subject(Subject::whole(service)),
-        asker: None,
-    };
-    for message in [
-        Message::Hello(Client::new(1).hello(1)),
-        Message::Resolve(resolve),
-    ] {
+    let from = Sender { key: key(1), observed: observed() };
+    let resolve = Resolve { stream: 1, key: ResolveKey::Subject(Subject::whole(service)), asker: None };
+    for message in [Message::Hello(Client::new(1).hello(1)), Message::Resolve(resolve)] {
         let length = message.encode(&mut payload).unwrap();
-        server
-            .handle(
-                Instant::ZERO,
-                from,
-                &payload[..length],
-                &mut model,
-                &mut out,
-            )
-            .unwrap();
+        server.handle(Instant::ZERO, from, &payload[..length], &mut model, &mut out).unwrap();
     }
     // Only what the server asks for wakes it.
     let mut wakes = 0;
@@ -1406,8 +941,5 @@ fn a_client_that_stays_silent_for_its_retention_leaves_nothing_behind() {
         assert!(due <= Instant::ZERO.saturating_add(RETENTION));
     }
     assert_eq!((server.clients(), server.subscriptions()), (0, 0));
-    assert_eq!(
-        model.acknowledged[&service],
-        model.services[&service].version
-    );
+    assert_eq!(model.acknowledged[&service], model.services[&service].version);
 }

@@ -44,10 +44,7 @@ pub(super) struct Model {
 }
 
 pub(super) fn pair(n: u32) -> Dual {
-    Dual::new(
-        Ipv4Addr::from(0x0a1e_0000 | n),
-        Ipv6Addr::from(0xfdff_u128 << 112 | u128::from(n)),
-    )
+    Dual::new(Ipv4Addr::from(0x0a1e_0000 | n), Ipv6Addr::from(0xfdff_u128 << 112 | u128::from(n)))
 }
 
 pub(super) fn key(n: u8) -> NodeKey {
@@ -62,29 +59,15 @@ pub(super) fn subnet() -> WorkerSubnet {
 
 impl Model {
     pub(super) fn add_node(&mut self, id: u32) -> NodeId {
-        let record = NodeRecord {
-            id: NodeId(id),
-            key: key(u8::try_from(id).unwrap()),
-            ..NodeRecord::default()
-        };
-        self.members.insert(
-            record.id,
-            Member {
-                record,
-                alive: true,
-            },
-        );
+        let record = NodeRecord { id: NodeId(id), key: key(u8::try_from(id).unwrap()), ..NodeRecord::default() };
+        self.members.insert(record.id, Member { record, alive: true });
         record.id
     }
 
     pub(super) fn add_service(&mut self) -> ServiceId {
         self.next_service += 1;
         let id = ServiceId(self.next_service);
-        let service = Service {
-            version: 1,
-            header_version: 1,
-            ..Service::default()
-        };
+        let service = Service { version: 1, header_version: 1, ..Service::default() };
         self.services.insert(id, service);
         self.rename(id, 1);
         id
@@ -94,10 +77,8 @@ impl Model {
     pub(super) fn rename(&mut self, id: ServiceId, n: usize) {
         self.change(id, |service, version, fresh| {
             service.header_version = version;
-            let record = |_| ServiceIpRecord {
-                ip_type: IpType::try_from("RoundRobinPolicy").unwrap(),
-                address: pair(fresh),
-            };
+            let record =
+                |_| ServiceIpRecord { ip_type: IpType::try_from("RoundRobinPolicy").unwrap(), address: pair(fresh) };
             service.header = ServiceHeader {
                 name: ServiceName::new(&format!("{0}.{0}.{0}.{1}", "a".repeat(30), id.0)).unwrap(),
                 service_ips: (0..n).map(record).collect(),
@@ -140,10 +121,7 @@ impl Model {
             service.removed.insert(number, version);
         });
         self.attached_in.remove(&InstanceId { service, number });
-        self.withdrawn.insert(
-            record.instance_ip,
-            (service, self.services[&service].version),
-        );
+        self.withdrawn.insert(record.instance_ip, (service, self.services[&service].version));
     }
 
     pub(super) fn remove_service(&mut self, id: ServiceId) {
@@ -151,8 +129,7 @@ impl Model {
             for (record, _) in service.instances.values() {
                 self.withdrawn.insert(record.instance_ip, (id, u32::MAX));
             }
-            self.attached_in
-                .retain(|instance, _| instance.service != id);
+            self.attached_in.retain(|instance, _| instance.service != id);
             self.changed.push_back(id);
         }
     }
@@ -169,23 +146,18 @@ impl Model {
         let Some(service) = self.services.get(&subject.service) else {
             return false;
         };
-        subject
-            .instance
-            .is_none_or(|number| service.instances.contains_key(&number))
+        subject.instance.is_none_or(|number| service.instances.contains_key(&number))
     }
 
     /// What a client that follows the subject is to hold in the end.
     pub(super) fn truth(&self, subject: Subject) -> BTreeMap<u32, InstanceRecord> {
         let all = self.services[&subject.service].instances.iter();
-        all.filter(|(number, _)| subject.instance.is_none_or(|n| n == **number))
-            .map(|(n, (r, _))| (*n, *r))
-            .collect()
+        all.filter(|(number, _)| subject.instance.is_none_or(|n| n == **number)).map(|(n, (r, _))| (*n, *r)).collect()
     }
 
     fn note(&mut self, service: ServiceId, number: u32, node: NodeId) {
         let epoch = self.members[&node].record.epoch;
-        self.attached_in
-            .insert(InstanceId { service, number }, (node, epoch));
+        self.attached_in.insert(InstanceId { service, number }, (node, epoch));
     }
 
     fn change(&mut self, id: ServiceId, f: impl FnOnce(&mut Service, u32, u32)) {
@@ -206,19 +178,10 @@ impl Model {
     fn touch(&mut self, node: NodeId) {
         let alive = self.members[&node].alive;
         let on_it = |s: &Service| s.instances.values().any(|(record, _)| record.node == node);
-        let services: Vec<_> = self
-            .services
-            .iter()
-            .filter(|(_, s)| on_it(s))
-            .map(|(id, _)| *id)
-            .collect();
+        let services: Vec<_> = self.services.iter().filter(|(_, s)| on_it(s)).map(|(id, _)| *id).collect();
         for id in services {
             self.change(id, |service, version, _| {
-                for (record, changed) in service
-                    .instances
-                    .values_mut()
-                    .filter(|(record, _)| record.node == node)
-                {
+                for (record, changed) in service.instances.values_mut().filter(|(record, _)| record.node == node) {
                     record.alive = alive;
                     *changed = version;
                 }
@@ -258,21 +221,14 @@ impl Directory for Model {
         Ok(Admission {
             node,
             subnet: subnet(),
-            lease_ms: if hello.lease_ms == 0 {
-                10_000
-            } else {
-                hello.lease_ms
-            },
+            lease_ms: if hello.lease_ms == 0 { 10_000 } else { hello.lease_ms },
             managers: heapless::Vec::new(),
             reattach: ours != hello.instances,
         })
     }
 
     fn node_of(&self, key: &NodeKey) -> Option<NodeId> {
-        self.members
-            .values()
-            .find(|member| member.record.key == *key)
-            .map(|member| member.record.id)
+        self.members.values().find(|member| member.record.key == *key).map(|member| member.record.id)
     }
 
     fn node(&self, id: NodeId) -> Option<NodeRecord> {
@@ -283,48 +239,28 @@ impl Directory for Model {
         let instance = match &attach.kind {
             AttachKind::Resume(instance) => *instance,
             AttachKind::Take(name, number) => {
-                let found = self
-                    .services
-                    .iter()
-                    .find(|(_, service)| service.header.name == *name);
-                InstanceId {
-                    service: *found.ok_or(Refusal::NoSuchService)?.0,
-                    number: *number,
-                }
+                let found = self.services.iter().find(|(_, service)| service.header.name == *name);
+                InstanceId { service: *found.ok_or(Refusal::NoSuchService)?.0, number: *number }
             }
             AttachKind::New(_) | AttachKind::Host => return Err(Refusal::Full),
         };
-        let service = self
-            .services
-            .get(&instance.service)
-            .ok_or(Refusal::NoSuchService)?;
-        let current = service
-            .instances
-            .get(&instance.number)
-            .map(|(record, _)| *record);
+        let service = self.services.get(&instance.service).ok_or(Refusal::NoSuchService)?;
+        let current = service.instances.get(&instance.number).map(|(record, _)| *record);
         if let (AttachKind::Resume(_), Some(record)) = (&attach.kind, current)
             && record.node != node
         {
             return Err(Refusal::Moved);
         }
         match current {
-            Some(record) if record.node == node => {
-                self.note(instance.service, instance.number, node)
-            }
+            Some(record) if record.node == node => self.note(instance.service, instance.number, node),
             // A late repeat must not bring back what has been detached since.
             None if matches!(attach.kind, AttachKind::Resume(_)) => {
                 return Err(Refusal::NoSuchInstance);
             }
             _ => self.place(instance.service, instance.number, node),
         }
-        let instance_ip = self.services[&instance.service].instances[&instance.number]
-            .0
-            .instance_ip;
-        Ok(Attached {
-            request: attach.request,
-            instance,
-            instance_ip,
-        })
+        let instance_ip = self.services[&instance.service].instances[&instance.number].0.instance_ip;
+        Ok(Attached { request: attach.request, instance, instance_ip })
     }
 
     fn detach(&mut self, _: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal> {
@@ -346,22 +282,15 @@ impl Directory for Model {
             ResolveKey::Subject(subject) => self.holds(*subject).then_some(*subject),
             ResolveKey::Node(_) => None,
             ResolveKey::Name(name) => {
-                let found = self
-                    .services
-                    .iter()
-                    .find(|(_, service)| service.header.name == *name);
+                let found = self.services.iter().find(|(_, service)| service.header.name == *name);
                 found.map(|(id, _)| Subject::whole(*id))
             }
             ResolveKey::Address(address) if address.is_unspecified() => return Lookup::Pending,
             ResolveKey::Address(address) => {
                 let all = self.services.iter();
-                let mut all =
-                    all.flat_map(|(id, s)| s.instances.values().map(|(record, _)| (*id, record)));
+                let mut all = all.flat_map(|(id, s)| s.instances.values().map(|(record, _)| (*id, record)));
                 let found = all.find(|(_, record)| record.instance_ip.contains(*address));
-                found.map(|(service, record)| Subject {
-                    service,
-                    instance: Some(record.number),
-                })
+                found.map(|(service, record)| Subject { service, instance: Some(record.number) })
             }
         };
         subject.map_or(Lookup::NotFound, Lookup::Found)
@@ -372,27 +301,17 @@ impl Directory for Model {
     }
 
     fn header_version(&self, service: ServiceId) -> u32 {
-        self.services
-            .get(&service)
-            .map_or(0, |service| service.header_version)
+        self.services.get(&service).map_or(0, |service| service.header_version)
     }
 
     fn header(&self, service: ServiceId) -> Option<ServiceHeader> {
-        self.services
-            .get(&service)
-            .map(|service| service.header.clone())
+        self.services.get(&service).map(|service| service.header.clone())
     }
 
     fn next_change(&self, service: ServiceId, from: u32, since: u32) -> Option<Change> {
         let service = self.services.get(&service)?;
-        let present = service
-            .instances
-            .range(from..)
-            .find(|(_, (_, version))| *version > since);
-        let removed = service
-            .removed
-            .range(from..)
-            .find(|(_, version)| since > 0 && **version > since);
+        let present = service.instances.range(from..).find(|(_, (_, version))| *version > since);
+        let removed = service.removed.range(from..).find(|(_, version)| since > 0 && **version > since);
         match (present, removed) {
             (Some((number, _)), Some((gone, _))) if gone < number => Some(Change::Removed(*gone)),
             (Some((_, (record, _))), _) => Some(Change::Present(*record)),
@@ -402,9 +321,7 @@ impl Directory for Model {
     }
 
     fn patchable_since(&self, service: ServiceId) -> u32 {
-        self.services
-            .get(&service)
-            .map_or(0, |service| service.patchable_since)
+        self.services.get(&service).map_or(0, |service| service.patchable_since)
     }
 
     fn set_alive(&mut self, now: Instant, node: NodeId, alive: bool) {
@@ -423,14 +340,8 @@ impl Directory for Model {
 
     fn settle(&mut self, _: Instant, node: NodeId, epoch: u32) {
         self.settled.push((node, epoch));
-        let old =
-            |(_, (on, attached)): &(&InstanceId, &(NodeId, u32))| *on == node && *attached != epoch;
-        let gone: Vec<_> = self
-            .attached_in
-            .iter()
-            .filter(old)
-            .map(|(instance, _)| *instance)
-            .collect();
+        let old = |(_, (on, attached)): &(&InstanceId, &(NodeId, u32))| *on == node && *attached != epoch;
+        let gone: Vec<_> = self.attached_in.iter().filter(old).map(|(instance, _)| *instance).collect();
         for instance in gone {
             self.withdraw(instance.service, instance.number);
         }

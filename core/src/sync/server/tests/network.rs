@@ -88,11 +88,7 @@ impl Client {
             id,
             epoch: 1,
             lease_ms: 3_000,
-            capacities: Capacities {
-                services: 100,
-                instances: 1_000,
-                nodes: 100,
-            },
+            capacities: Capacities { services: 100, instances: 1_000, nodes: 100 },
             mute: false,
             streams: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -124,12 +120,7 @@ impl Client {
     }
 
     /// Follows a subject from now on. Returns the stream's number.
-    pub(super) fn follow(
-        &mut self,
-        now: Instant,
-        subject: Subject,
-        asker: Option<InstanceId>,
-    ) -> u32 {
+    pub(super) fn follow(&mut self, now: Instant, subject: Subject, asker: Option<InstanceId>) -> u32 {
         if let Some(held) = self.streams.get(&subject)
             && held.state != State::Ending
         {
@@ -167,11 +158,7 @@ impl Client {
             lease_ms: self.lease_ms,
             capacities: self.capacities,
             mute: self.mute,
-            instances: self
-                .instances
-                .keys()
-                .map(|instance| (*instance, false))
-                .collect(),
+            instances: self.instances.keys().map(|instance| (*instance, false)).collect(),
             last_number: self.last_number.wrapping_add(1_000) % SERVER_STREAMS,
             next_hello: now,
             ..fresh
@@ -190,13 +177,9 @@ impl Client {
 
     pub(super) fn hello(&mut self, request: u32) -> Hello {
         let mut streams = Digest::default();
-        self.streams
-            .iter()
-            .for_each(|(subject, held)| streams.add_stream(*subject, held.number));
+        self.streams.iter().for_each(|(subject, held)| streams.add_stream(*subject, held.number));
         let mut instances = Digest::default();
-        self.instances
-            .keys()
-            .for_each(|instance| instances.add_instance(*instance));
+        self.instances.keys().for_each(|instance| instances.add_instance(*instance));
         Hello {
             request,
             epoch: self.epoch,
@@ -230,11 +213,7 @@ impl Client {
             let (subject, stream) = (*subject, held.number);
             out.push(match held.state {
                 State::Ending => Message::Forget { subject, stream },
-                _ => Message::Resolve(Resolve {
-                    stream,
-                    key: ResolveKey::Subject(subject),
-                    asker: held.asker,
-                }),
+                _ => Message::Resolve(Resolve { stream, key: ResolveKey::Subject(subject), asker: held.asker }),
             });
         }
         if now >= self.next_request {
@@ -243,18 +222,11 @@ impl Client {
             out.extend(unsaid.map(|(instance, _)| {
                 let request = instance.service.0 << 16 | instance.number;
                 let kind = AttachKind::Resume(*instance);
-                Message::Attach(Attach {
-                    request,
-                    kind,
-                    namespace_ip: pair(0),
-                })
+                Message::Attach(Attach { request, kind, namespace_ip: pair(0) })
             }));
             out.extend(self.detaching.iter().map(|instance| {
                 let request = 0x4000_0000 | instance.service.0 << 16 | instance.number;
-                Message::Detach(Detach {
-                    request,
-                    instance: *instance,
-                })
+                Message::Detach(Detach { request, instance: *instance })
             }));
         }
         out
@@ -267,8 +239,7 @@ impl Client {
                     return;
                 }
                 self.awaits_welcome = false;
-                self.next_hello =
-                    now.saturating_add(Duration::from_millis(u64::from(welcome.lease_ms / 3)));
+                self.next_hello = now.saturating_add(Duration::from_millis(u64::from(welcome.lease_ms / 3)));
                 let forgotten = self.manager_epoch != welcome.epoch;
                 self.manager_epoch = welcome.epoch;
                 if forgotten || welcome.reopen {
@@ -283,8 +254,7 @@ impl Client {
             Message::Table(page) => self.page(now, page),
             Message::NotFound { stream } => {
                 self.not_found.insert(stream);
-                self.streams
-                    .retain(|_, held| held.number != stream || held.state != State::Opening);
+                self.streams.retain(|_, held| held.number != stream || held.state != State::Opening);
             }
             Message::Attached(attached) => {
                 if let Some(said) = self.instances.get_mut(&attached.instance) {
@@ -292,8 +262,7 @@ impl Client {
                 }
             }
             Message::Detached { request } => {
-                self.detaching
-                    .retain(|i| 0x4000_0000 | i.service.0 << 16 | i.number != request);
+                self.detaching.retain(|i| 0x4000_0000 | i.service.0 << 16 | i.number != request);
             }
             Message::Forgotten { subject, stream } => {
                 let held = self.streams.get(&subject);
@@ -304,10 +273,8 @@ impl Client {
             Message::Refused { request, refusal } => {
                 self.refusals.push((request, refusal));
                 // It was moved or withdrawn behind this node's back: it does not run here any more.
-                self.instances
-                    .retain(|i, _| i.service.0 << 16 | i.number != request);
-                self.detaching
-                    .retain(|i| 0x4000_0000 | i.service.0 << 16 | i.number != request);
+                self.instances.retain(|i, _| i.service.0 << 16 | i.number != request);
+                self.detaching.retain(|i| 0x4000_0000 | i.service.0 << 16 | i.number != request);
             }
             _ => {}
         }
@@ -323,11 +290,7 @@ impl Client {
                     return;
                 }
                 if sequence == held.sequence {
-                    self.out.push(Message::Ack {
-                        subject,
-                        stream,
-                        sequence,
-                    });
+                    self.out.push(Message::Ack { subject, stream, sequence });
                     return;
                 }
                 if sequence != held.sequence + 1 {
@@ -351,11 +314,7 @@ impl Client {
                 return;
             }
         }
-        self.out.push(Message::Ack {
-            subject,
-            stream,
-            sequence,
-        });
+        self.out.push(Message::Ack { subject, stream, sequence });
         self.first_pages.entry(subject).or_insert(now);
         for node in &page.nodes {
             self.nodes.insert(node.id, *node);
@@ -367,8 +326,7 @@ impl Client {
         }
         match page.kind {
             PageKind::Replace { from, to } => {
-                held.records
-                    .retain(|number, _| *number < from || to.is_some_and(|to| *number >= to));
+                held.records.retain(|number, _| *number < from || to.is_some_and(|to| *number >= to));
             }
             PageKind::Patch => {}
             PageKind::Gone => {
@@ -378,15 +336,10 @@ impl Client {
                 return;
             }
         }
-        page.removed
-            .iter()
-            .for_each(|number| _ = held.records.remove(number));
+        page.removed.iter().for_each(|number| _ = held.records.remove(number));
         for record in &page.records {
             held.records.insert(record.number, *record);
-            assert!(
-                page.nodes.iter().any(|node| node.id == record.node),
-                "a page has the nodes that it names"
-            );
+            assert!(page.nodes.iter().any(|node| node.id == record.node), "a page has the nodes that it names");
         }
         self.pages.push(page);
     }
@@ -402,18 +355,8 @@ pub(super) struct Weather {
 }
 
 impl Weather {
-    pub(super) const FAIR: Self = Self {
-        loss: 0,
-        doubles: 0,
-        delay: 1,
-        late: 0,
-    };
-    pub(super) const FOUL: Self = Self {
-        loss: 20,
-        doubles: 10,
-        delay: 40,
-        late: 5,
-    };
+    pub(super) const FAIR: Self = Self { loss: 0, doubles: 0, delay: 1, late: 0 };
+    pub(super) const FOUL: Self = Self { loss: 20, doubles: 10, delay: 40, late: 5 };
 }
 
 pub(super) struct World {
@@ -457,13 +400,9 @@ impl World {
     pub(super) fn restart_server(&mut self, announce: bool) {
         self.server_epoch += 1;
         let counters = *self.server.counters();
-        assert_eq!(
-            counters.malformed + counters.not_a_request + counters.no_room,
-            0
-        );
+        assert_eq!(counters.malformed + counters.not_a_request + counters.no_room, 0);
         *self.server = TestServer::new();
-        self.server
-            .start(self.now, self.server_epoch, HashKey(self.random.next(), 3));
+        self.server.start(self.now, self.server_epoch, HashKey(self.random.next(), 3));
         if announce {
             for member in self.model.members.values() {
                 self.server.announce(member.record.key);
@@ -484,8 +423,7 @@ impl World {
             }
             self.sent += 1;
             let at = self.now.saturating_add(Duration::from_millis(delay));
-            self.wire
-                .insert((at, self.sent), (client, to_server, payload.to_vec()));
+            self.wire.insert((at, self.sent), (client, to_server, payload.to_vec()));
         }
     }
 
@@ -504,13 +442,8 @@ impl World {
             }
             if to_server {
                 poll = true;
-                let from = Sender {
-                    key: self.clients[client].key(),
-                    observed: Endpoint::UNKNOWN,
-                };
-                let answer =
-                    self.server
-                        .handle(self.now, from, &payload, &mut self.model, &mut out);
+                let from = Sender { key: self.clients[client].key(), observed: Endpoint::UNKNOWN };
+                let answer = self.server.handle(self.now, from, &payload, &mut self.model, &mut out);
                 if let Some(length) = answer.unwrap() {
                     self.send(client, false, &out[..length]);
                 }
@@ -525,34 +458,17 @@ impl World {
                 self.send(client, true, &out[..length]);
             }
         }
-        if self
-            .server
-            .poll_timeout()
-            .is_some_and(|due| due <= self.now)
-        {
+        if self.server.poll_timeout().is_some_and(|due| due <= self.now) {
             poll = true;
             self.server.handle_timeout(self.now, &mut self.model);
         }
-        while poll
-            && let Some((key, length)) =
-                self.server
-                    .poll_transmit(self.now, &mut self.model, &mut out)
-        {
+        while poll && let Some((key, length)) = self.server.poll_transmit(self.now, &mut self.model, &mut out) {
             self.to_clients += 1;
-            let client = self
-                .clients
-                .iter()
-                .position(|client| client.key() == key)
-                .unwrap();
+            let client = self.clients.iter().position(|client| client.key() == key).unwrap();
             self.send(client, false, &out[..length]);
         }
         let due = self.server.poll_timeout();
-        assert!(
-            due.is_none_or(|due| due > self.now),
-            "what is due at {:?} has been done by {:?}",
-            due,
-            self.now
-        );
+        assert!(due.is_none_or(|due| due > self.now), "what is due at {:?} has been done by {:?}", due, self.now);
     }
 
     pub(super) fn run(&mut self, millis: u64) {
@@ -577,13 +493,8 @@ impl World {
         for client in &self.clients {
             for (subject, held) in &client.streams {
                 for record in held.records.values() {
-                    if let Some((service, version)) = self.model.withdrawn.get(&record.instance_ip)
-                    {
-                        let let_go = self
-                            .model
-                            .acknowledged
-                            .get(service)
-                            .is_some_and(|known| known >= version);
+                    if let Some((service, version)) = self.model.withdrawn.get(&record.instance_ip) {
+                        let let_go = self.model.acknowledged.get(service).is_some_and(|known| known >= version);
                         assert!(
                             !let_go,
                             "{} is free, but node {} has it in {subject:?}",
@@ -622,10 +533,7 @@ impl World {
                 let service = self.model.services.get(&instance.service);
                 let record = service.and_then(|s| s.instances.get(&instance.number));
                 if !said || record.is_none_or(|(record, _)| record.node.0 != u32::from(client.id)) {
-                    return Some(format!(
-                        "node {}: {instance:?} is not known to run there",
-                        client.id
-                    ));
+                    return Some(format!("node {}: {instance:?} is not known to run there", client.id));
                 }
             }
             if !client.detaching.is_empty() {
