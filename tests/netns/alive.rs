@@ -22,18 +22,14 @@ fn an_idle_tcp_connection_is_alive_after_100_seconds() {
     }
     for connection in &mut connections {
         let left = until.saturating_duration_since(Instant::now());
-        connection
-            .set_read_timeout(Some(left.max(Duration::from_millis(1))))
-            .unwrap();
+        connection.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
         // Neither bytes nor an end, nor a reset.
         let silence = connection.read(&mut [0]).unwrap_err();
         assert_eq!(silence.kind(), ErrorKind::WouldBlock, "{silence}");
     }
     assert!(Instant::now() >= until);
     for connection in &mut connections {
-        connection
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         connection.write_all(b" and after").unwrap();
         connection.shutdown(Shutdown::Write).unwrap();
         let mut counted = String::new();
@@ -51,25 +47,14 @@ fn a_node_that_forgot_another_one_is_reached_by_it_at_once() {
     stage.answers_again(2);
     // 10 s after its last flow, which ended 10 s after its last packet, the client's node forgets S and whose it is.
     until("the client's node to forget S", || {
-        let table: Value = stage
-            .w2
-            .json(&["table"])
-            .map_err(|error| error.to_string())?;
+        let table: Value = stage.w2.json(&["table"]).map_err(|error| error.to_string())?;
         let services = table["services"].as_array().cloned().unwrap_or_default();
         let known = services.iter().any(|service| service["name"] == SERVICE);
-        if known {
-            Err(table.to_string())
-        } else {
-            Ok(())
-        }
+        if known { Err(table.to_string()) } else { Ok(()) }
     });
     // The other end may still have a session with it. A dial in the other direction must not get lost in that.
     let dialled = Instant::now();
     let address = at(attached.instance_ip, 80).to_string();
     assert_eq!(answers(&near, &PROGRAM, &address, 1).unwrap(), ["far"]);
-    assert!(
-        dialled.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        dialled.elapsed()
-    );
+    assert!(dialled.elapsed() < Duration::from_secs(3), "{:?}", dialled.elapsed());
 }

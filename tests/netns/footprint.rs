@@ -15,35 +15,20 @@ const COMMANDS: [&[&str]; 7] = [
     &["ip", "-6", "route", "show", "table", "all"],
     &["ip", "rule"],
     &["ip", "neighbour", "show", "nud", "permanent"],
-    &[
-        "sh",
-        "-c",
-        "grep -H . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding",
-    ],
+    &["sh", "-c", "grep -H . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/forwarding"],
 ];
 
 impl Footprint {
     /// How it looks now.
     pub fn of(namespace: &Namespace) -> Footprint {
         // A link-local address has no route yet while its uniqueness is tested (RFC 4862 section 5.4).
-        until(
-            &format!("the addresses of {} to be settled", namespace.name()),
-            || {
-                let tentative = namespace
-                    .run(["ip", "-6", "address", "show", "tentative"])
-                    .unwrap();
-                if tentative.is_empty() {
-                    Ok(())
-                } else {
-                    Err(tentative)
-                }
-            },
-        );
+        until(&format!("the addresses of {} to be settled", namespace.name()), || {
+            let tentative = namespace.run(["ip", "-6", "address", "show", "tentative"]).unwrap();
+            if tentative.is_empty() { Ok(()) } else { Err(tentative) }
+        });
         let lines = COMMANDS.iter().flat_map(|&line| {
             let text = namespace.run(line).unwrap();
-            text.lines()
-                .map(|line| line.trim().to_owned())
-                .collect::<Vec<_>>()
+            text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
         });
         let mut lines: Vec<String> = lines.collect();
         lines.sort();
@@ -54,11 +39,7 @@ impl Footprint {
     pub fn wait_for(&self, namespace: &Namespace) {
         until(&format!("{} to look as before", namespace.name()), || {
             let difference = self.difference(&Footprint::of(namespace));
-            if difference.is_empty() {
-                Ok(())
-            } else {
-                Err(difference.join("\n"))
-            }
+            if difference.is_empty() { Ok(()) } else { Err(difference.join("\n")) }
         });
     }
 
@@ -66,12 +47,7 @@ impl Footprint {
     #[track_caller]
     pub fn assert_same(&self, namespace: &Namespace) {
         let difference = self.difference(&Footprint::of(namespace));
-        assert!(
-            difference.is_empty(),
-            "{}:\n{}",
-            namespace.name(),
-            difference.join("\n")
-        );
+        assert!(difference.is_empty(), "{}:\n{}", namespace.name(), difference.join("\n"));
     }
 
     fn difference(&self, later: &Footprint) -> Vec<String> {

@@ -32,18 +32,12 @@ impl Impostor {
     /// The other end of a tunnel.
     pub fn peer(&mut self, key: NodeKey, endpoint: SocketAddr) -> PeerHandle {
         let now = Instant::now();
-        self.tunnels
-            .add_peer(key, Some(endpoint), Local::Own, now)
-            .unwrap()
+        self.tunnels.add_peer(key, Some(endpoint), Local::Own, now).unwrap()
     }
 
     /// Sends a payload, or a handshake first.
     pub fn send(&mut self, peer: PeerHandle, payload: &[u8]) {
-        match self
-            .tunnels
-            .seal(peer, payload, &mut self.datagram, Instant::now())
-            .unwrap()
-        {
+        match self.tunnels.seal(peer, payload, &mut self.datagram, Instant::now()).unwrap() {
             Sealed::Datagram { to, len } => {
                 self.socket.send_to(&self.datagram[..len], to).unwrap();
             }
@@ -64,12 +58,7 @@ impl Impostor {
             match self.socket.recv_from(&mut self.datagram) {
                 Ok((len, from)) => {
                     heard = true;
-                    self.tunnels.open(
-                        from,
-                        &self.datagram[..len],
-                        &mut self.payload,
-                        Instant::now(),
-                    );
+                    self.tunnels.open(from, &self.datagram[..len], &mut self.payload, Instant::now());
                     self.transmit();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return heard,
@@ -83,13 +72,8 @@ impl Impostor {
     }
 
     fn transmit(&mut self) {
-        while let Some(transmit) = self
-            .tunnels
-            .poll_transmit(&mut self.datagram, Instant::now())
-        {
-            self.socket
-                .send_to(&self.datagram[..transmit.len], transmit.to)
-                .unwrap();
+        while let Some(transmit) = self.tunnels.poll_transmit(&mut self.datagram, Instant::now()) {
+            self.socket.send_to(&self.datagram[..transmit.len], transmit.to).unwrap();
         }
     }
 }
@@ -102,9 +86,7 @@ pub fn udp_packet(from: Ipv4Addr, to: Ipv4Addr, port: u16, data: &[u8]) -> Vec<u
     packet[2..4].copy_from_slice(&total.to_be_bytes());
     packet.extend(from.octets());
     packet.extend(to.octets());
-    let words = packet
-        .chunks(2)
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let words = packet.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
     let sum: u32 = words.sum();
     let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
     packet[10..12].copy_from_slice(&checksum.to_be_bytes());

@@ -15,11 +15,8 @@ fn a_moved_instance_keeps_its_address_resets_old_connections_and_takes_new_ones(
     let (neighbour, _) = stage.attached(&stage.w1, "app.ns.neighbour.ns", "neighbour");
     let (there, _) = stage.attached(&stage.w2, "app.ns.there.ns", "there");
     let old = instance(&stage.service, 1).clone();
-    let ips = [
-        IpAddr::from(old.instance_ip),
-        IpAddr::from(old.instance_ip_v6),
-    ];
-    // From the old node itself, from the new one, and from a third view of the client's.
+    let ips = [IpAddr::from(old.instance_ip), IpAddr::from(old.instance_ip_v6)];
+    // On the node that it goes to, and on the one that it leaves.
     let containers = [&stage.machines.client, &neighbour, &there];
     let mut established: Vec<TcpStream> = Vec::new();
     for (container, ip) in containers.iter().flat_map(|c| ips.map(|ip| (c, ip))) {
@@ -32,44 +29,23 @@ fn a_moved_instance_keeps_its_address_resets_old_connections_and_takes_new_ones(
     stage.servers.push(server);
 
     let moved = Instant::now();
-    stage
-        .w2
-        .run([
-            "instance",
-            "attach",
-            "--service",
-            SERVICE,
-            "--number",
-            "1",
-            "--netns",
-            "s1moved",
-        ])
-        .unwrap();
+    stage.w2.run(["instance", "attach", "--service", SERVICE, "--number", "1", "--netns", "s1moved"]).unwrap();
     for connection in &mut established {
         let what = format!("{:?}", connection.peer_addr());
-        let error = connection
-            .read(&mut [0; 16])
-            .expect_err("a reset, not an end");
+        let error = connection.read(&mut [0; 16]).expect_err("a reset, not an end");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{what}: {error}");
     }
     assert!(moved.elapsed() < PROMPT, "{:?}", moved.elapsed());
 
     let shown = stage.shown();
     let now = instance(&shown, 1);
-    assert_eq!(
-        (now.instance_ip, now.instance_ip_v6),
-        (old.instance_ip, old.instance_ip_v6)
-    );
+    assert_eq!((now.instance_ip, now.instance_ip_v6), (old.instance_ip, old.instance_ip_v6));
     assert_eq!(now.node_name.as_deref(), Some("w2"));
     assert_ne!(now.namespace_ip, old.namespace_ip);
     for container in containers {
         for ip in ips {
             let address = at(ip, 80).to_string();
-            assert_eq!(
-                answers(container, &PROGRAM, &address, 1).unwrap(),
-                ["moved"],
-                "{address}"
-            );
+            assert_eq!(answers(container, &PROGRAM, &address, 1).unwrap(), ["moved"], "{address}");
         }
     }
     let names = stage.answers_again(6);
@@ -79,11 +55,7 @@ fn a_moved_instance_keeps_its_address_resets_old_connections_and_takes_new_ones(
         let inside = stage.machines.s1.interfaces().unwrap();
         let outside = stage.machines.w1.run(["ip", "route", "show"]).unwrap();
         let old_ip = old.namespace_ip.unwrap().to_string();
-        if inside == ["lo"] && !outside.contains(&old_ip) {
-            Ok(())
-        } else {
-            Err(format!("{inside:?} {outside}"))
-        }
+        if inside == ["lo"] && !outside.contains(&old_ip) { Ok(()) } else { Err(format!("{inside:?} {outside}")) }
     });
 }
 
@@ -97,20 +69,13 @@ fn a_removed_instance_resets_its_connections_and_its_sibling_goes_on() {
     stage.answers_again(4);
 
     let detached = Instant::now();
-    stage
-        .w1
-        .run(["instance", "detach", "--service", SERVICE, "--number", "2"])
-        .unwrap();
-    let error = connection
-        .read(&mut [0; 16])
-        .expect_err("a reset, not an end");
+    stage.w1.run(["instance", "detach", "--service", SERVICE, "--number", "2"]).unwrap();
+    let error = connection.read(&mut [0; 16]).expect_err("a reset, not an end");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     assert!(detached.elapsed() < PROMPT, "{:?}", detached.elapsed());
-    until("all new dials to go to S1", || {
-        match stage.answers_again(4) {
-            names if names == ["S1"; 4] => Ok(()),
-            names => Err(names.join(" ")),
-        }
+    until("all new dials to go to S1", || match stage.answers_again(4) {
+        names if names == ["S1"; 4] => Ok(()),
+        names => Err(names.join(" ")),
     });
     assert_eq!(stage.machines.s2.interfaces().unwrap(), ["lo"]);
     let error = client.connect(at(gone.instance_ip, 80)).unwrap_err();

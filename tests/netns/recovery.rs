@@ -20,9 +20,7 @@ fn ten_thousand_requests_survive_kill_9_of_the_clients_node() {
     let mut stage = Stage::new();
     let (machine, containers) = (stage.machines.w2.clone(), [stage.machines.client.clone()]);
     let places = [&[machine.clone()][..], &containers].concat();
-    let before = settled(&stage.w2, || {
-        places.iter().map(Footprint::of).collect::<Vec<_>>()
-    });
+    let before = settled(&stage.w2, || places.iter().map(Footprint::of).collect::<Vec<_>>());
     let (addresses, subnet) = (stage.shown(), subnet(&stage.w2));
 
     let series = begin(&stage);
@@ -32,10 +30,7 @@ fn ten_thousand_requests_survive_kill_9_of_the_clients_node() {
 
     assert_eq!(subnet, self::subnet(&stage.w2));
     assert_eq!(format!("{addresses:?}"), format!("{:?}", stage.shown()));
-    places
-        .iter()
-        .zip(&before)
-        .for_each(|(place, before)| before.wait_for(place));
+    places.iter().zip(&before).for_each(|(place, before)| before.wait_for(place));
     let names = stage.answers_again(6);
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
 }
@@ -44,14 +39,8 @@ fn ten_thousand_requests_survive_kill_9_of_the_clients_node() {
 fn ten_thousand_requests_survive_kill_9_of_the_servers_node() {
     let mut stage = Stage::new();
     let machines = &stage.machines;
-    let places = [
-        machines.w1.clone(),
-        machines.s1.clone(),
-        machines.s2.clone(),
-    ];
-    let before = settled(&stage.w1, || {
-        places.iter().map(Footprint::of).collect::<Vec<_>>()
-    });
+    let places = [machines.w1.clone(), machines.s1.clone(), machines.s2.clone()];
+    let before = settled(&stage.w1, || places.iter().map(Footprint::of).collect::<Vec<_>>());
     let (addresses, subnet) = (stage.shown(), subnet(&stage.w1));
 
     let series = begin(&stage);
@@ -61,57 +50,29 @@ fn ten_thousand_requests_survive_kill_9_of_the_servers_node() {
 
     assert_eq!(subnet, self::subnet(&stage.w1));
     assert_eq!(format!("{addresses:?}"), format!("{:?}", stage.shown()));
-    places
-        .iter()
-        .zip(&before)
-        .for_each(|(place, before)| before.wait_for(place));
+    places.iter().zip(&before).for_each(|(place, before)| before.wait_for(place));
 }
 
 #[test]
 fn sigterm_leaves_the_containers_attached_and_the_next_start_adopts_them() {
     let mut stage = Stage::new();
     let machines = &stage.machines;
-    let places = [
-        machines.w1.clone(),
-        machines.s1.clone(),
-        machines.s2.clone(),
-    ];
-    let before = settled(&stage.w1, || {
-        places.iter().map(Footprint::of).collect::<Vec<_>>()
-    });
+    let places = [machines.w1.clone(), machines.s1.clone(), machines.s2.clone()];
+    let before = settled(&stage.w1, || places.iter().map(Footprint::of).collect::<Vec<_>>());
     let addresses = stage.shown();
 
     stage.w1.terminate().unwrap();
     for container in &places[1..] {
-        assert!(
-            container
-                .interfaces()
-                .unwrap()
-                .contains(&"acorn".to_owned())
-        );
+        assert!(container.interfaces().unwrap().contains(&"acorn".to_owned()));
     }
-    let error = sockets(&places[1])
-        .connect(at(S, 80))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("unreachable") || error.contains("No route"),
-        "{error}"
-    );
+    let error = sockets(&places[1]).connect(at(S, 80)).unwrap_err().to_string();
+    assert!(error.contains("unreachable") || error.contains("No route"), "{error}");
     stage.w1.restart("w1").unwrap();
 
-    places
-        .iter()
-        .zip(&before)
-        .for_each(|(place, before)| before.wait_for(place));
+    places.iter().zip(&before).for_each(|(place, before)| before.wait_for(place));
     stage.answers_again(4);
     let v6 = at(S_V6, 80).to_string();
-    assert_eq!(
-        answers(&stage.machines.client, &PROGRAM, &v6, 2)
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(answers(&stage.machines.client, &PROGRAM, &v6, 2).unwrap().len(), 2);
     assert_eq!(format!("{addresses:?}"), format!("{:?}", stage.shown()));
 }
 
@@ -121,12 +82,7 @@ fn a_namespace_that_died_meanwhile_is_cleared_away_and_its_instance_withdrawn() 
     stage.w1.kill().unwrap();
     // S2's server is the last process in its namespace.
     stage.servers.truncate(1);
-    stage
-        .machines
-        .underlay
-        .wire()
-        .run(["ip", "netns", "delete", "s2"])
-        .unwrap();
+    stage.machines.underlay.wire().run(["ip", "netns", "delete", "s2"]).unwrap();
     stage.w1.restart("w1").unwrap();
 
     until("S2 to be withdrawn", || match stage.shown() {
@@ -138,10 +94,7 @@ fn a_namespace_that_died_meanwhile_is_cleared_away_and_its_instance_withdrawn() 
     assert_eq!(names, ["S1"; 4]);
     // The host's end is gone with it: one for S1 is left.
     let ends = stage.machines.w1.interfaces().unwrap();
-    let ends: Vec<_> = ends
-        .iter()
-        .filter(|name| !["lo", "eth0", "acorn0"].contains(&name.as_str()))
-        .collect();
+    let ends: Vec<_> = ends.iter().filter(|name| !["lo", "eth0", "acorn0"].contains(&name.as_str())).collect();
     assert_eq!(ends.len(), 1, "{ends:?}");
 
     // Its number is free again.
@@ -153,12 +106,7 @@ fn a_namespace_that_died_meanwhile_is_cleared_away_and_its_instance_withdrawn() 
 
 /// Begins the requests, and returns when a quarter is answered.
 fn begin(stage: &Stage) -> Daemon {
-    let line = [
-        PROGRAM[0],
-        "series",
-        &at(S, 80).to_string(),
-        &REQUESTS.to_string(),
-    ];
+    let line = [PROGRAM[0], "series", &at(S, 80).to_string(), &REQUESTS.to_string()];
     let mut series = stage.machines.client.spawn("series", line).unwrap();
     let told = format!("{BEFORE} answered");
     series.wait_for_log(&told, LONG).unwrap();
@@ -175,31 +123,17 @@ fn finish(mut series: Daemon) {
     if let (Some(first), Some(last)) = (failed.first(), failed.last()) {
         assert!(*first > BEFORE, "a request failed before the kill:\n{log}");
         // One request waits for the network to come back; a few more may meet what is not yet as it was.
-        assert!(
-            last - first < 20,
-            "requests failed long after the outage:\n{log}"
-        );
+        assert!(last - first < 20, "requests failed long after the outage:\n{log}");
     }
     let told = log.lines().last().unwrap_or_default();
-    let counts: Vec<u32> = told
-        .rsplit(", ")
-        .take(2)
-        .filter_map(|of| of.split(": ").nth(1)?.parse().ok())
-        .collect();
+    let counts: Vec<u32> = told.rsplit(", ").take(2).filter_map(|of| of.split(": ").nth(1)?.parse().ok()).collect();
     assert_eq!(counts.iter().sum::<u32>(), REQUESTS, "{told}");
     // A picked instance whose dial failed is picked in vain: the counts drift apart by the outage, and by no more.
-    assert!(
-        counts[0].abs_diff(counts[1]) <= 2 + failed.len() as u32,
-        "{told}"
-    );
+    assert!(counts[0].abs_diff(counts[1]) <= 2 + failed.len() as u32, "{told}");
 }
 
 fn number_of_failure(line: &str) -> Option<u32> {
-    line.strip_prefix("request ")?
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()
+    line.strip_prefix("request ")?.split(' ').next()?.parse().ok()
 }
 
 fn subnet(node: &Acorn) -> Value {
@@ -211,9 +145,7 @@ fn subnet(node: &Acorn) -> Value {
 /// What `look` sees once the host's own addresses are there, which come a moment after the node has joined.
 fn settled<T: PartialEq>(node: &Acorn, look: impl Fn() -> T) -> T {
     until("the machine to have its own addresses", || {
-        let listing = node
-            .namespace()
-            .run(["ip", "-brief", "address", "show", "dev", "acorn0"]);
+        let listing = node.namespace().run(["ip", "-brief", "address", "show", "dev", "acorn0"]);
         match listing {
             Ok(text) if text.contains("10.18.") && text.contains("fc00:") => Ok(()),
             other => Err(format!("{other:?}")),

@@ -38,10 +38,7 @@ fn without_the_root_known_services_go_on_new_ones_fail_clearly_and_all_heals() {
 
     // Also after the node has noticed.
     until("the client's node to miss its manager", || {
-        let status: Value = stage
-            .w2
-            .json(&["status"])
-            .map_err(|error| error.to_string())?;
+        let status: Value = stage.w2.json(&["status"]).map_err(|error| error.to_string())?;
         match status["managers"][0]["connected"] {
             Value::Bool(false) => Ok(()),
             _ => Err(status["managers"].to_string()),
@@ -50,21 +47,8 @@ fn without_the_root_known_services_go_on_new_ones_fail_clearly_and_all_heals() {
     known(S);
     known(S_V6);
     fails();
-    let told = stage
-        .w1
-        .refused([
-            "instance",
-            "attach",
-            "--service",
-            SERVICE,
-            "--netns",
-            "spare",
-        ])
-        .unwrap();
-    assert!(
-        told.contains("manager") && told.contains("try again"),
-        "{told}"
-    );
+    let told = stage.w1.refused(["instance", "attach", "--service", SERVICE, "--netns", "spare"]).unwrap();
+    assert!(told.contains("manager") && told.contains("try again"), "{told}");
     untouched[0].assert_same(&stage.machines.w1);
     // The attempt set up `lo`, which was up before.
     untouched[1].assert_same(&spare);
@@ -72,9 +56,7 @@ fn without_the_root_known_services_go_on_new_ones_fail_clearly_and_all_heals() {
     stage.root.restart("root").unwrap();
     until_alive(&stage.root, "w1", true);
     until_alive(&stage.root, "w2", true);
-    until("the service that was unknown to answer", || {
-        answers(&client, &PROGRAM, &at(unknown_ip, 80).to_string(), 1)
-    });
+    until("the service that was unknown to answer", || answers(&client, &PROGRAM, &at(unknown_ip, 80).to_string(), 1));
     known(S);
     let spare = attach(&stage.w1, SERVICE, "spare");
     assert_eq!(stage.shown().instances.len(), 3, "{spare:?}");
@@ -91,17 +73,8 @@ fn the_root_gives_the_same_addresses_after_kill_9() {
         after if after == before => Ok(()),
         after => Err(format!("{after} instead of {before}")),
     });
-    stage
-        .root
-        .run(["service", "create", "--name", "app.ns.later.ns"])
-        .unwrap();
-    let later: Value = stage
-        .root
-        .json(&["service", "show", "app.ns.later.ns"])
-        .unwrap();
+    stage.root.run(["service", "create", "--name", "app.ns.later.ns"]).unwrap();
+    let later: Value = stage.root.json(&["service", "show", "app.ns.later.ns"]).unwrap();
     let address = &later["service_ip_list"][0]["Address"];
-    assert!(
-        !before.to_string().contains(&address.to_string()),
-        "{address} was given already"
-    );
+    assert!(!before.to_string().contains(&address.to_string()), "{address} was given already");
 }

@@ -10,8 +10,7 @@ fn two_containers_with_equal_port_pairs_keep_their_connections_apart() {
     let stage = Stage::new();
     let (second, _) = stage.attached(&stage.w2, "app.ns.second.ns", "second");
     let clients = [sockets(&stage.machines.client), sockets(&second)];
-    let servers =
-        [&stage.machines.s1, &stage.machines.s2].map(|s| sockets(s).listen(7000).unwrap());
+    let servers = [&stage.machines.s1, &stage.machines.s2].map(|s| sockets(s).listen(7000).unwrap());
 
     // Each client has one connection to S1 and one to S2, all four from port 40000 or 40001 to port 7000.
     for (service_ip, port) in [(S, 40_000), (S_V6, 40_000), (S, 40_001), (S_V6, 40_001)] {
@@ -41,15 +40,10 @@ fn two_containers_with_equal_port_pairs_reach_the_same_instance() {
     let (second, _) = stage.attached(&stage.w2, "app.ns.second.ns", "second");
     let s1 = instance(&stage.service, 1);
     let server = sockets(&stage.machines.s1).listen(7000).unwrap();
-    for ip in [
-        IpAddr::from(s1.instance_ip),
-        IpAddr::from(s1.instance_ip_v6),
-    ] {
+    for ip in [IpAddr::from(s1.instance_ip), IpAddr::from(s1.instance_ip_v6)] {
         let mut connections = Vec::new();
         for (index, container) in [&stage.machines.client, &second].into_iter().enumerate() {
-            let mut dialled = sockets(container)
-                .connect_from(40_000, at(ip, 7000))
-                .unwrap();
+            let mut dialled = sockets(container).connect_from(40_000, at(ip, 7000)).unwrap();
             write!(dialled, "client {index}.").unwrap();
             let (said, answer) = accept(&server);
             assert_eq!(said, format!("client {index}."));
@@ -70,17 +64,7 @@ fn two_containers_of_one_node_talk_through_the_service_ip() {
     for service_ip in [S, S_V6] {
         let names = answers(&neighbour, &PROGRAM, &at(service_ip, 80).to_string(), 8).unwrap();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
-        let ping = [
-            "ping",
-            "-n",
-            "-c",
-            "2",
-            "-i",
-            "0.1",
-            "-W",
-            "2",
-            &service_ip.to_string(),
-        ];
+        let ping = ["ping", "-n", "-c", "2", "-i", "0.1", "-W", "2", &service_ip.to_string()];
         assert!(neighbour.run(ping).unwrap().contains(" 2 received"));
     }
 }
@@ -97,9 +81,7 @@ fn an_instance_that_dials_its_own_service_reaches_itself_and_its_sibling() {
     // What it sees of itself is what it would see of a client elsewhere: an instance IP.
     let s1 = instance(&stage.service, 1);
     let server = sockets(&stage.machines.s1).listen(7000).unwrap();
-    let mut dialled = sockets(&stage.machines.s1)
-        .connect(at(s1.instance_ip, 7000))
-        .unwrap();
+    let mut dialled = sockets(&stage.machines.s1).connect(at(s1.instance_ip, 7000)).unwrap();
     write!(dialled, "to myself.").unwrap();
     let (said, answer) = accept(&server);
     assert_eq!(said, "to myself.");
@@ -115,17 +97,7 @@ fn processes_on_the_machines_themselves_use_service_ips() {
         for service_ip in [S, S_V6] {
             let names = answers(machine, &PROGRAM, &at(service_ip, 80).to_string(), 4).unwrap();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
-            let ping = [
-                "ping",
-                "-n",
-                "-c",
-                "2",
-                "-i",
-                "0.1",
-                "-W",
-                "2",
-                &service_ip.to_string(),
-            ];
+            let ping = ["ping", "-n", "-c", "2", "-i", "0.1", "-W", "2", &service_ip.to_string()];
             assert!(machine.run(ping).unwrap().contains(" 2 received"));
         }
     }
@@ -136,10 +108,7 @@ fn port_65535_works_on_both_ends() {
     let stage = Stage::new();
     let server = sockets(&stage.machines.s1).listen(65_535).unwrap();
     let s1 = instance(&stage.service, 1);
-    for ip in [
-        IpAddr::from(s1.instance_ip),
-        IpAddr::from(s1.instance_ip_v6),
-    ] {
+    for ip in [IpAddr::from(s1.instance_ip), IpAddr::from(s1.instance_ip_v6)] {
         let client = sockets(&stage.machines.client);
         let mut dialled = client.connect_from(65_535, at(ip, 65_535)).unwrap();
         write!(dialled, "the last port.").unwrap();
@@ -151,12 +120,8 @@ fn port_65535_works_on_both_ends() {
         // The client's end first, so that it keeps no port of the server's in TIME-WAIT.
         drop(dialled);
 
-        let (listening, asking) = (
-            sockets(&stage.machines.s1)
-                .udp(ip.is_ipv6(), 65_535)
-                .unwrap(),
-            client.udp(ip.is_ipv6(), 65_535).unwrap(),
-        );
+        let (listening, asking) =
+            (sockets(&stage.machines.s1).udp(ip.is_ipv6(), 65_535).unwrap(), client.udp(ip.is_ipv6(), 65_535).unwrap());
         asking.send_to(b"a datagram", at(ip, 65_535)).unwrap();
         let mut buffer = [0; 64];
         let (len, from) = listening.recv_from(&mut buffer).unwrap();

@@ -58,15 +58,7 @@ impl Stage {
         let service = example::attach(&root, &w1, &w2).unwrap();
         let servers = [(&machines.s1, "S1"), (&machines.s2, "S2")]
             .map(|(container, name)| example::serve(container, &PROGRAM, name).unwrap());
-        Stage {
-            servers: servers.into(),
-            service,
-            root,
-            w1,
-            w2,
-            machines,
-            world,
-        }
+        Stage { servers: servers.into(), service, root, w1, w2, machines, world }
     }
 
     /// A container that is attached nowhere yet.
@@ -78,31 +70,25 @@ impl Stage {
     pub fn attached(&self, node: &Acorn, service: &str, name: &str) -> (Namespace, Attached) {
         let container = self.container(name);
         if self.root.run(["service", "show", service]).is_err() {
-            self.root
-                .run(["service", "create", "--name", service])
-                .unwrap();
+            self.root.run(["service", "create", "--name", service]).unwrap();
         }
         (container, attach(node, service, name))
     }
 
     /// Service S as the root knows it now.
     pub fn shown(&self) -> Service {
-        self.root
-            .json(&["service", "show", example::SERVICE])
-            .unwrap()
+        self.root.json(&["service", "show", example::SERVICE]).unwrap()
     }
 
     /// Waits until S has answered the client `count` times in a row, and then returns who it was.
     pub fn answers_again(&self, count: usize) -> Vec<String> {
         let address = format!("{S}:80");
-        wait_until(
-            "S to answer the client",
-            PATIENCE,
-            || match example::answers(&self.machines.client, &PROGRAM, &address, count) {
+        wait_until("S to answer the client", PATIENCE, || {
+            match example::answers(&self.machines.client, &PROGRAM, &address, count) {
                 Ok(answers) => Ok(Look::Holds(answers)),
                 Err(error) => Ok(Look::NotYet(error.to_string())),
-            },
-        )
+            }
+        })
         .unwrap()
     }
 }
@@ -113,16 +99,10 @@ impl Drop for Stage {
             eprintln!("{}", logs(&self.world));
             for node in [&self.w1, &self.w2] {
                 for command in ["table", "drops", "status"] {
-                    let answer = node
-                        .run([command])
-                        .unwrap_or_else(|error| error.to_string());
+                    let answer = node.run([command]).unwrap_or_else(|error| error.to_string());
                     let nothing = |line: &&str| line.contains("  0  ") && command == "drops";
                     let lines: Vec<&str> = answer.lines().filter(|line| !nothing(line)).collect();
-                    eprintln!(
-                        "-- {command} of {} --\n{}",
-                        node.namespace().name(),
-                        lines.join("\n")
-                    );
+                    eprintln!("-- {command} of {} --\n{}", node.namespace().name(), lines.join("\n"));
                 }
             }
         }
@@ -131,8 +111,7 @@ impl Drop for Stage {
 
 /// Attaches the namespace `name` through `node` as an instance of `service`.
 pub fn attach(node: &Acorn, service: &str, name: &str) -> Attached {
-    node.json(&["instance", "attach", "--service", service, "--netns", name])
-        .unwrap()
+    node.json(&["instance", "attach", "--service", service, "--netns", name]).unwrap()
 }
 
 /// Sockets inside a namespace.
@@ -156,9 +135,7 @@ pub fn drops(node: &Acorn, reason: &str) -> u64 {
     let answer: Value = node.json(&["drops"]).unwrap();
     let all = answer["drops"].as_array().expect("a list of drops");
     let found = all.iter().find(|drop| drop["reason"] == reason);
-    found
-        .and_then(|drop| drop["count"].as_u64())
-        .unwrap_or_else(|| panic!("no drop reason {reason} in {answer}"))
+    found.and_then(|drop| drop["count"].as_u64()).unwrap_or_else(|| panic!("no drop reason {reason} in {answer}"))
 }
 
 /// Waits until a condition holds. `look` says what it sees instead.
@@ -175,9 +152,7 @@ pub fn until<T, E: Display>(what: &str, mut look: impl FnMut() -> Result<T, E>) 
 /// Waits until the root says of a node whether it is alive.
 pub fn until_alive(root: &Acorn, name: &str, alive: bool) {
     until(&format!("{name} to be listed with alive = {alive}"), || {
-        let nodes: Nodes = root
-            .json(&["node", "ls"])
-            .map_err(|error| error.to_string())?;
+        let nodes: Nodes = root.json(&["node", "ls"]).map_err(|error| error.to_string())?;
         let node = nodes.nodes.iter().find(|node| node.name == name);
         match node {
             Some(node) if node.alive == alive => Ok(()),
@@ -194,6 +169,5 @@ pub fn binary() -> PathBuf {
 /// The ends of all logs.
 pub fn logs(world: &World) -> String {
     let logs = world.logs(25).into_iter();
-    logs.map(|(name, lines)| format!("-- {name} --\n{lines}\n"))
-        .collect()
+    logs.map(|(name, lines)| format!("-- {name} --\n{lines}\n")).collect()
 }

@@ -30,11 +30,9 @@ fn damaged_datagrams_are_counted_harm_nobody_and_get_no_answer() {
                 socket.send_to(datagram, to).unwrap();
             }
             let sent = batch.len() as u64;
-            until("every datagram to be counted as dropped", || {
-                match tunnel_drops(daemon) - before {
-                    counted if counted >= sent => Ok(()),
-                    counted => Err(format!("{counted} of {sent}")),
-                }
+            until("every datagram to be counted as dropped", || match tunnel_drops(daemon) - before {
+                counted if counted >= sent => Ok(()),
+                counted => Err(format!("{counted} of {sent}")),
             });
         }
     }
@@ -55,11 +53,9 @@ fn a_faultless_handshake_with_an_unknown_key_gets_no_answer() {
         let peer = impostor.peer(key(daemon), endpoint(machine));
         impostor.send(peer, b"let me in");
         assert!(!impostor.is_answered(peer, SILENCE), "{machine}");
-        until("the key to be counted as unknown", || {
-            match unknown_keys(daemon) - before {
-                0 => Err("not yet"),
-                _ => Ok(()),
-            }
+        until("the key to be counted as unknown", || match unknown_keys(daemon) - before {
+            0 => Err("not yet"),
+            _ => Ok(()),
         });
     }
     stage.answers_again(2);
@@ -70,15 +66,8 @@ fn a_node_that_speaks_for_others_is_not_believed() {
     let mut stage = Stage::new();
     stage.answers_again(2);
     let w1 = key(&stage.w1);
-    let client: Value = stage
-        .root
-        .json(&["service", "show", "app.ns.client.ns"])
-        .unwrap();
-    let client: Ipv4Addr = client["instances"][0]["instance_ip"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let client: Value = stage.root.json(&["service", "show", "app.ns.client.ns"]).unwrap();
+    let client: Ipv4Addr = client["instances"][0]["instance_ip"].as_str().unwrap().parse().unwrap();
     let (s1, s2) = (instance(&stage.service, 1), instance(&stage.service, 2));
     let (to, own, others) = (s1.namespace_ip.unwrap(), client, s2.instance_ip);
 
@@ -92,39 +81,21 @@ fn a_node_that_speaks_for_others_is_not_believed() {
     let server = sockets(&stage.machines.s1).udp(false, 7000).unwrap();
 
     impostor.send(peer, &udp_packet(others, to, 7000, b"as another"));
-    assert!(
-        impostor.is_answered(peer, SILENCE),
-        "w1 knows the key of w2"
-    );
+    assert!(impostor.is_answered(peer, SILENCE), "w1 knows the key of w2");
     for (reason, payload) in [
-        (
-            "spoofed_source",
-            udp_packet(others, to, 7000, b"as another again"),
-        ),
-        (
-            "spoofed_source",
-            udp_packet(s1.instance_ip, to, 7000, b"as the receiver itself"),
-        ),
-        (
-            "unknown_service",
-            udp_packet(Ipv4Addr::new(10, 30, 77, 77), to, 7000, b"as nobody"),
-        ),
-        (
-            "not_ours",
-            udp_packet(own, Ipv4Addr::new(10, 18, 30, 100), 7000, b"to nobody"),
-        ),
+        ("spoofed_source", udp_packet(others, to, 7000, b"as another again")),
+        ("spoofed_source", udp_packet(s1.instance_ip, to, 7000, b"as the receiver itself")),
+        ("unknown_service", udp_packet(Ipv4Addr::new(10, 30, 77, 77), to, 7000, b"as nobody")),
+        ("not_ours", udp_packet(own, Ipv4Addr::new(10, 18, 30, 100), 7000, b"to nobody")),
         ("malformed", vec![0x45; 12]),
         ("not_a_manager", vec![0x01; 32]),
     ] {
         let before = drops(&stage.w1, reason);
         impostor.send(peer, &payload);
-        until(
-            &format!("{payload:?} to be dropped as {reason}"),
-            || match drops(&stage.w1, reason) - before {
-                0 => Err("it is not counted so"),
-                _ => Ok(()),
-            },
-        );
+        until(&format!("{payload:?} to be dropped as {reason}"), || match drops(&stage.w1, reason) - before {
+            0 => Err("it is not counted so"),
+            _ => Ok(()),
+        });
     }
     // Only what it says for itself arrives.
     impostor.send(peer, &udp_packet(own, to, 7000, b"as myself"));
@@ -156,23 +127,14 @@ fn damaged_datagrams() -> Vec<Vec<u8>> {
         }
     }
     // An IP packet in the clear.
-    all.push(udp_packet(
-        Ipv4Addr::new(10, 30, 0, 2),
-        Ipv4Addr::new(10, 18, 30, 65),
-        80,
-        b"plain",
-    ));
+    all.push(udp_packet(Ipv4Addr::new(10, 30, 0, 2), Ipv4Addr::new(10, 18, 30, 65), 80, b"plain"));
     all
 }
 
 /// A machine on the underlay that belongs to nobody.
 fn stranger(stage: &Stage) -> Namespace {
     let stranger = stage.world.namespace("stranger").unwrap();
-    stage
-        .machines
-        .underlay
-        .connect(&stranger, &["192.168.50.99/24"])
-        .unwrap();
+    stage.machines.underlay.connect(&stranger, &["192.168.50.99/24"]).unwrap();
     stranger
 }
 

@@ -38,9 +38,7 @@ fn a_ping_of_an_unknown_service_ip_is_answered_unreachable_by_the_address_itself
         let output = stage.machines.client.output(&line).unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{text}");
-        let line = text
-            .lines()
-            .find(|line| line.to_lowercase().contains("unreachable"));
+        let line = text.lines().find(|line| line.to_lowercase().contains("unreachable"));
         assert!(line.is_some_and(|line| line.contains(ip)), "{text}");
         assert!(started.elapsed() < PROMISED, "{:?}", started.elapsed());
     }
@@ -51,21 +49,13 @@ fn a_connected_udp_socket_hears_that_nobody_has_its_service_ip() {
     let stage = Stage::new();
     for ip in NOBODY {
         let ip: IpAddr = ip.parse().unwrap();
-        let socket = sockets(&stage.machines.client)
-            .udp(ip.is_ipv6(), 0)
-            .unwrap();
+        let socket = sockets(&stage.machines.client).udp(ip.is_ipv6(), 0).unwrap();
         socket.connect(at(ip, 7)).unwrap();
         let sent = Instant::now();
         socket.send(b"anybody there?").unwrap();
         let error = socket.recv(&mut [0; 64]).unwrap_err();
         // Linux passes ICMP code 13 (IPv4) and code 1 (IPv6) on to the socket.
-        assert!(
-            matches!(
-                error.kind(),
-                ErrorKind::HostUnreachable | ErrorKind::PermissionDenied
-            ),
-            "{ip}: {error}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::PermissionDenied), "{ip}: {error}");
         assert!(sent.elapsed() < PROMISED, "{:?}", sent.elapsed());
     }
 }
@@ -74,9 +64,7 @@ fn a_connected_udp_socket_hears_that_nobody_has_its_service_ip() {
 fn a_port_that_nobody_listens_on_is_refused_by_the_instance_itself() {
     let stage = Stage::new();
     for service_ip in [S, S_V6] {
-        let error = sockets(&stage.machines.client)
-            .connect(at(service_ip, 81))
-            .unwrap_err();
+        let error = sockets(&stage.machines.client).connect(at(service_ip, 81)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
     }
 }
@@ -88,29 +76,13 @@ fn a_packet_with_a_foreign_source_is_dropped_and_counted() {
     for (ip, prefix, to) in [("10.99.0.1", 32, S), ("fd99::1", 128, S_V6)] {
         let before = drops(&stage.w2, "unknown_source");
         add_address(client, &format!("{ip}/{prefix}"));
-        let line = [
-            "ping",
-            "-n",
-            "-c",
-            "3",
-            "-i",
-            "0.1",
-            "-W",
-            "1",
-            "-I",
-            ip,
-            &to.to_string(),
-        ];
+        let line = ["ping", "-n", "-c", "3", "-i", "0.1", "-W", "1", "-I", ip, &to.to_string()];
         let output = client.output(&line).unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(" 0 received"), "{text}");
         until(&format!("the packets from {ip} to be counted"), || {
             let counted = drops(&stage.w2, "unknown_source") - before;
-            if counted >= 3 {
-                Ok(())
-            } else {
-                Err(format!("{counted} of 3"))
-            }
+            if counted >= 3 { Ok(()) } else { Err(format!("{counted} of 3")) }
         });
     }
     // The rightful address of the same container goes on working.
@@ -123,11 +95,5 @@ fn a_packet_with_a_foreign_source_is_dropped_and_counted() {
 
 fn add_address(container: &Namespace, address: &str) {
     let nodad = address.contains(':').then_some("nodad");
-    container
-        .run(
-            ["ip", "address", "add", address, "dev", "acorn"]
-                .into_iter()
-                .chain(nodad),
-        )
-        .unwrap();
+    container.run(["ip", "address", "add", address, "dev", "acorn"].into_iter().chain(nodad)).unwrap();
 }

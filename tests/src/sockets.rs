@@ -82,7 +82,7 @@ impl Sockets {
         Ok(TcpListener::from(socket))
     }
 
-    /// A UDP socket on all addresses of the family of `IPv6` or else IPv4. A connected one hears ICMP errors.
+    /// A UDP socket on all IPv6 addresses, or else on all IPv4 addresses. Once connected, it hears ICMP errors.
     ///
     /// # Errors
     /// When the port is taken.

@@ -3,6 +3,8 @@
 //! It is a shell. What is decided, the engine and the tunnels decide; here descriptors are polled, buffers passed on, and
 //! whatever the two want to send is sent. Everything else that a daemon does reaches it through [`Command`]s.
 
+mod follow;
+mod orders;
 mod peers;
 mod report;
 mod udp;
@@ -12,11 +14,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use acorn_core::addr::{Dual, WorkerSubnet};
-use acorn_core::node::{Action, Node, Output, PeerNews};
+use acorn_core::node::{Action, Node, Output};
 use acorn_core::packet::{Checksum, Offload};
 use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome, RequestId};
@@ -25,17 +27,16 @@ use acorn_core::sync::message::{AttachKind, Message, Refusal};
 use acorn_core::{Endpoint, InstanceId, NodeKey, RowRef};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, trace, warn};
 
 use self::peers::PeerBook;
 pub use self::udp::Udp;
-use super::manager::{FromManager, ManagerLink};
+use super::manager::ManagerLink;
 use super::wake::Waker;
 use crate::api::types::{Drops, Status, Table};
 use crate::identity::{HandshakeClock, Identity, JoinToken};
 use crate::net::tun::{self, Tun};
-use crate::root::KeyEvent;
-use crate::tunnel::{Local, MAX_PAYLOAD, Opened, PeerHandle, Sealed, SendError, TunnelEvent, Tunnels, sealed_len};
+use crate::tunnel::{MAX_PAYLOAD, Opened, PeerHandle, Sealed, SendError, Tunnels, sealed_len};
 
 /// What a Linux node can hold: services, instances, nodes, flows, attachments, waiting packets.
 pub type HostNode = Node<4096, 65_536, 4096, 262_144, 64, 512>;
@@ -400,211 +401,6 @@ impl Dataplane {
         self.tell_membership();
         self.follow_tunnels(now);
         self.transmit(now);
-    }
-
-    /// Keeps the tunnels' peers those that the engine knows.
-    fn follow_peers(&mut self, now: Instant) {
-        while let Some(news) = self.node.as_mut().and_then(|node| node.engine.poll_peer()) {
-            match news {
-                PeerNews::Known { peer, key, endpoint, restarted } => {
-                    let is_manager = self.node.as_ref().is_some_and(|n| n.engine.client().is_manager(&key));
-                    let via = if is_manager && self.is_joining() { Local::Join } else { Local::Own };
-                    match self.tunnels.add_peer(key, endpoint.get(), via, now) {
-                        Ok(handle) => {
-                            self.peers.bind(handle, peer);
-                            self.lingering.retain(|(_, lingering)| *lingering != handle);
-                            // Its sessions are gone with it; waiting for them to time out would take 15 s.
-                            if restarted && self.tunnels.restart_handshake(handle, now).is_err() {
-                                debug!(%key, "restarted, but its endpoint is not known");
-                            }
-                        }
-                        Err(error) => warn!(%key, %error, "a node cannot be reached"),
-                    }
-                }
-                PeerNews::Gone { peer, .. } => {
-                    if let Some(handle) = self.peers.unbind(peer) {
-                        self.lingering.push_back((now + LINGER, handle));
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_joining(&self) -> bool {
-        self.node.as_ref().is_some_and(|node| node.token.is_some())
-    }
-
-    /// Goes over from the join key to the node's own once the manager knows it.
-    fn end_joining(&mut self, now: Instant) {
-        let Some(node) = &mut self.node else { return };
-        if node.token.is_none() || node.engine.client().is_joining() {
-            return;
-        }
-        node.token = None;
-        self.tunnels.clear_join();
-        for manager in node.engine.client().managers() {
-            let (key, endpoint) = (manager.key, manager.endpoint.get());
-            match (self.tunnels.add_peer(key, endpoint, Local::Own, now), node.engine.find_peer(&key)) {
-                (Ok(handle), Some(row)) => self.peers.bind(handle, row),
-                (Ok(_), None) => {}
-                (Err(error), _) => warn!(%key, %error, "the manager cannot be reached"),
-            }
-        }
-        info!("joined: the manager knows this node by its own key now");
-    }
-
-    /// Tells the engine what the tunnels have found out about peers.
-    fn follow_tunnels(&mut self, now: Instant) {
-        let at = self.engine_time(now);
-        while let Some(event) = self.tunnels.poll_event() {
-            debug!(?event, "tunnel");
-            let Some(node) = &mut self.node else { continue };
-            match event {
-                TunnelEvent::Established { peer } => {
-                    if let Some(row) = self.peers.row_of(peer) {
-                        node.engine.peer_established(at, row);
-                    }
-                }
-                TunnelEvent::Unreachable { peer } => {
-                    if let Some(row) = self.peers.row_of(peer) {
-                        node.engine.peer_unreachable(row);
-                    }
-                }
-                TunnelEvent::UnknownInitiation { key, .. } => node.engine.unknown_key(at, key),
-                TunnelEvent::EndpointChanged { .. } => {}
-            }
-        }
-    }
-
-    /// Tells who asked what became of their requests, and the control side what was lost.
-    fn tell_outcomes(&mut self) {
-        let Some(node) = &mut self.node else { return };
-        while let Some((request, outcome)) = node.engine.poll_event() {
-            let asked = request.and_then(|id| self.requests.iter().position(|(asked, _)| *asked == id));
-            match (asked, outcome) {
-                (Some(place), outcome) => {
-                    // Whoever asked may have given up meanwhile.
-                    let _ = self.requests.swap_remove(place).1.send(outcome);
-                }
-                (None, Outcome::Lost(instance, refusal)) => {
-                    let _ = node.events.send(Event::Lost(instance, refusal));
-                }
-                (None, _) => {}
-            }
-        }
-        self.requests.retain(|(request, reply)| {
-            let wanted = !reply.is_closed();
-            if !wanted {
-                node.engine.cancel(*request);
-            }
-            wanted
-        });
-    }
-
-    fn tell_membership(&mut self) {
-        let Some(node) = &self.node else { return };
-        let client = node.engine.client();
-        let membership = client.membership().copied();
-        if membership != self.membership {
-            self.membership = membership;
-            if let Some(membership) = membership {
-                let managers = client.managers().iter().map(|m| (m.key, m.endpoint.get())).collect();
-                let _ = node.events.send(Event::Member(membership, managers));
-            }
-        }
-        let refusal = client.refusal();
-        if refusal != self.refusal {
-            self.refusal = refusal;
-            if let Some(refusal) = refusal {
-                let _ = node.events.send(Event::Refused(refusal));
-            }
-        }
-    }
-
-    /// Runs what the control side asks for. False when it asks for the end.
-    fn run_commands(&mut self, now: Instant) -> bool {
-        let at = self.engine_time(now);
-        loop {
-            let command = match self.commands.try_recv() {
-                Ok(command) => command,
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
-            };
-            match (command, &mut self.node) {
-                (Command::Stop, _) => return false,
-                (Command::Status(reply), _) => {
-                    let _ = reply.send(Box::new(self.status(now)));
-                }
-                (Command::Attach { kind, namespace_ip, reply }, Some(node)) => {
-                    if let Some(request) = node.engine.attach(at, kind, namespace_ip) {
-                        self.requests.push((request, reply));
-                    } else {
-                        let _ = reply.send(Outcome::Refused(Refusal::Full));
-                    }
-                }
-                (Command::Detach { instance, reply }, Some(node)) => {
-                    if let Some(request) = node.engine.detach(at, instance) {
-                        self.requests.push((request, reply));
-                    } else {
-                        let _ = reply.send(Outcome::Refused(Refusal::Full));
-                    }
-                }
-                (Command::Resume(attachment), Some(node)) => {
-                    if node.engine.resume(at, attachment).is_err() {
-                        let _ = node.events.send(Event::Lost(attachment.id, Refusal::Full));
-                    }
-                }
-                (Command::SetSubnet(subnet), Some(node)) => node.engine.set_subnet(subnet),
-                (Command::Table(reply), Some(_)) => {
-                    let _ = reply.send(self.table());
-                }
-                (Command::Drops(reply), Some(_)) => {
-                    let _ = reply.send(self.drops());
-                }
-                // Dropping the reply tells whoever asked that there is no node here.
-                (_, None) => {}
-            }
-        }
-    }
-
-    /// Sends what the manager in this process wants to send, and keeps its clients among the tunnels' peers.
-    fn run_manager_outputs(&mut self, now: Instant) {
-        while let Some(output) = self.manager.as_ref().and_then(ManagerLink::poll) {
-            match output {
-                FromManager::Send { to, payload } if to == self.own => {
-                    let at = self.engine_time(now);
-                    self.buffers.packet[..payload.len()].copy_from_slice(&payload);
-                    if let Some(node) = &mut self.node
-                        && let Some(row) = node.engine.find_peer(&to)
-                    {
-                        node.engine.handle_payload(at, row, &mut self.buffers.packet[..payload.len()]);
-                    }
-                    self.settle(now);
-                }
-                FromManager::Send { to, payload } => {
-                    if let Some(peer) = self.tunnels.peer(&to, Local::Own) {
-                        self.buffers.reply[..payload.len()].copy_from_slice(&payload);
-                        self.seal_and_send(now, peer, payload.len(), Source::Reply);
-                    }
-                }
-                FromManager::Key(KeyEvent::Add { key, endpoint, .. }) => {
-                    if key == self.own {
-                        continue;
-                    }
-                    match self.tunnels.add_peer(key, endpoint.get(), Local::Own, now) {
-                        Ok(handle) => self.peers.hold(handle),
-                        Err(error) => warn!(%key, %error, "a node cannot be let in"),
-                    }
-                }
-                FromManager::Key(KeyEvent::Remove { key }) => {
-                    if let Some(handle) = self.tunnels.peer(&key, Local::Own)
-                        && self.peers.release(handle)
-                    {
-                        self.tunnels.remove_peer(handle);
-                    }
-                }
-            }
-        }
     }
 }
 
