@@ -142,7 +142,10 @@ impl App {
             Body::Udp { src_port: SERVICE_PORT, dst_port, payload } => {
                 self.check_dialled(packet.src, *dst_port)?;
                 let answer = self.check_answer(packet.src, payload)?;
-                Ok((Some(What::Answered { port: *dst_port, by: answer.answerer, sequence: answer.sequence }), Vec::new()))
+                Ok((
+                    Some(What::Answered { port: *dst_port, by: answer.answerer, sequence: answer.sequence }),
+                    Vec::new(),
+                ))
             }
             Body::Tcp(segment) if segment.dst_port == SERVICE_PORT => self.serve(&packet, segment),
             Body::Tcp(segment) if segment.src_port == SERVICE_PORT => {
@@ -264,7 +267,8 @@ impl Message {
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
-        let address = |at: usize| std::net::Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[at..at + 16]).unwrap()).to_canonical();
+        let address =
+            |at: usize| std::net::Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[at..at + 16]).unwrap()).to_canonical();
         if bytes.len() != MESSAGE_LEN || word(0) != MAGIC || bytes[48..].iter().any(|byte| *byte != 0x5a) {
             return Err(format!("a payload that nobody sent: {bytes:02x?}"));
         }

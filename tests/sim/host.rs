@@ -221,9 +221,7 @@ impl Host {
         let Some(process) = &mut self.process else { return };
         process.turn(now);
         self.follow_membership(now);
-        while let Some((id, outcome)) =
-            self.process.as_mut().and_then(|process| process.node.as_mut()?.poll_event())
-        {
+        while let Some((id, outcome)) = self.process.as_mut().and_then(|process| process.node.as_mut()?.poll_event()) {
             let place = id.and_then(|id| self.asked.iter().position(|asked| asked.id == id));
             let asked = place.map(|place| self.asked.swap_remove(place));
             self.conclude(now, asked, outcome);
@@ -233,7 +231,8 @@ impl Host {
 
     pub fn deadline(&self) -> Option<Instant> {
         let late = |asked: &Asked| {
-            matches!(asked.purpose, Purpose::Attach { late: false, .. }).then(|| asked.since.saturating_add(MANAGER_TIMEOUT))
+            matches!(asked.purpose, Purpose::Attach { late: false, .. })
+                .then(|| asked.since.saturating_add(MANAGER_TIMEOUT))
         };
         let process = self.process.as_ref()?;
         process.deadline().into_iter().chain(self.asked.iter().filter_map(late)).min()

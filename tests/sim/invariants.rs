@@ -53,9 +53,10 @@ pub fn no_address_is_known_as_anothers(world: &World) {
     for service in manager.root.services() {
         owners.extend(service.service_ips.iter().map(|(_, address)| (address.v4, Owner::Service(service.id.0))));
         let instances = service.instances.iter();
-        owners.extend(instances.map(|i| {
-            (i.instance_ip.v4, Owner::Instance(InstanceId { service: service.id, number: i.number }))
-        }));
+        owners.extend(
+            instances
+                .map(|i| (i.instance_ip.v4, Owner::Instance(InstanceId { service: service.id, number: i.number }))),
+        );
     }
     for (place, host) in world.hosts.iter().enumerate() {
         let Some(node) = host.node() else { continue };

@@ -37,6 +37,8 @@ pub struct Manager {
     pub server: Box<Server<64, 2048>>,
     next_expiry: Instant,
     pub asked: Asked,
+    /// What nodes have said that can change who owns an address, so that it is looked at.
+    claims: bool,
 }
 
 impl Manager {
@@ -45,7 +47,7 @@ impl Manager {
         let mut server = Box::new(Server::new());
         server.start(now, epoch, key);
         server.set_retention(RootSettings::default().retention);
-        Self { root, server, next_expiry: now, asked: Asked::default() }
+        Self { root, server, next_expiry: now, asked: Asked::default(), claims: true }
     }
 
     /// Says which keys are known, and tells the nodes of the restart.
@@ -56,7 +58,8 @@ impl Manager {
                 self.server.announce(known.key);
             }
         }
-        let add = |known: acorn::root::KnownKey| KeyEvent::Add { key: known.key, endpoint: known.endpoint, join: known.join };
+        let add =
+            |known: acorn::root::KnownKey| KeyEvent::Add { key: known.key, endpoint: known.endpoint, join: known.join };
         known.into_iter().map(|known| Wish::Key(add(known))).collect()
     }
 
@@ -91,6 +94,11 @@ impl Manager {
         self.server.poll_timeout().map_or(self.next_expiry, |at| at.min(self.next_expiry))
     }
 
+    /// Whether who owns an address may have changed since this was last asked.
+    pub fn take_claims(&mut self) -> bool {
+        std::mem::take(&mut self.claims)
+    }
+
     /// Creates a service with a round-robin address. Returns the address.
     pub fn create_service(&mut self, now: Instant, name: &str) -> Dual {
         let policy: &dyn Policy = Registry::built_in().policy(Registry::ROUND_ROBIN);
@@ -110,7 +118,8 @@ impl Manager {
 
     fn count(&mut self, payload: &[u8]) {
         use acorn_core::sync::message::ResolveKey;
-        let counter = match Message::decode(payload) {
+        let message = Message::decode(payload);
+        let counter = match &message {
             Ok(Message::Hello(_)) => &mut self.asked.hellos,
             Ok(Message::Resolve(resolve)) => match resolve.key {
                 ResolveKey::Node(_) => &mut self.asked.nodes,
@@ -120,6 +129,7 @@ impl Manager {
             _ => &mut self.asked.others,
         };
         *counter += 1;
+        self.claims |= matches!(message, Ok(Message::Hello(_) | Message::Attach(_) | Message::Detach(_)));
     }
 }
 

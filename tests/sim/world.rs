@@ -146,7 +146,9 @@ impl World {
     pub fn attach(&mut self, host: usize, word: &str, number: Option<u32>) -> InstanceId {
         let before = self.hosts[host].events.len();
         self.begin_attach(host, word, number);
-        let done = |world: &Self| world.hosts[host].events[before..].iter().any(|(_, event)| !matches!(event, Event::Detached(_)));
+        let done = |world: &Self| {
+            world.hosts[host].events[before..].iter().any(|(_, event)| !matches!(event, Event::Detached(_)))
+        };
         self.run_until(SOON, "an instance is attached", done);
         match self.hosts[host].events[before..].iter().find(|(_, event)| !matches!(event, Event::Detached(_))) {
             Some((_, Event::Attached(id))) => *id,
@@ -306,7 +308,8 @@ impl World {
         // Whoever had the address has gone: its interface is gone too.
         let Some(app) = self.hosts[host].app_at(dst) else { return };
         let id = app.id;
-        let (what, answers) = app.receive(packet).unwrap_or_else(|wrong| panic!("application {id:?} on host {host}: {wrong}"));
+        let (what, answers) =
+            app.receive(packet).unwrap_or_else(|wrong| panic!("application {id:?} on host {host}: {wrong}"));
         self.arrivals.extend(what.map(|what| Arrival { at: now, host, app: id, what }));
         for answer in answers {
             if let Some(process) = &mut self.hosts[host].process {
@@ -317,14 +320,16 @@ impl World {
     }
 
     /// Looks at what must hold at the root whatever happens.
-    fn audit_root(&self) {
-        if let Some(manager) = self.hosts[ROOT].process.as_ref().and_then(|process| process.manager.as_ref()) {
+    fn audit_root(&mut self) {
+        if let Some(manager) = self.hosts[ROOT].process.as_mut().and_then(|process| process.manager.as_mut())
+            && manager.take_claims()
+        {
             invariants::no_address_has_two_owners(manager);
         }
     }
 
     /// Looks at everything that must hold whatever happens.
-    fn audit(&self) {
+    fn audit(&mut self) {
         self.audit_root();
         invariants::no_address_is_known_as_anothers(self);
     }
@@ -359,7 +364,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the simulation failed {:?} after its start, with seed {1}: SIM_SEED={1} runs that alone", Duration::from_millis(self.now.as_millis()), self.seed);
+            eprintln!(
+                "the simulation failed {:?} after its start, with seed {1}: SIM_SEED={1} runs that alone",
+                Duration::from_millis(self.now.as_millis()),
+                self.seed
+            );
         }
     }
 }

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use acorn_core::addr::{Dual, Pool, PoolError, WorkerSubnet};
+use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome};
 use acorn_core::sync::message::{AttachKind, Refusal};
 use acorn_core::{InstanceId, NodeKey, ServiceName};
 use ipnetwork::{Ipv4Network, Ipv6Network};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::DataplaneHandle;
-use super::dataplane::Command;
+use super::dataplane::{Command, Event};
 use super::state::{AttachmentRecord, HostRecord, ManagerEntry, NodeState, StateError};
 use crate::api::error::ApiError;
 use crate::api::types::{AttachRequest, Attached, Namespace};
@@ -47,6 +48,7 @@ pub struct Attachments {
     settings: Settings,
     host: Host,
     dataplane: DataplaneHandle,
+    events: mpsc::UnboundedSender<Event>,
     state: NodeState,
     /// Offsets in the node's subnets; the top one is the host's.
     pool: Pool<64>,
@@ -62,10 +64,11 @@ impl Attachments {
         settings: Settings,
         host: Host,
         dataplane: DataplaneHandle,
+        events: mpsc::UnboundedSender<Event>,
         state: NodeState,
         started: Instant,
     ) -> Result<Self, StateError> {
-        let mut this = Self { settings, host, dataplane, state, pool: Pool::new(1, 0), started };
+        let mut this = Self { settings, host, dataplane, events, state, pool: Pool::new(1, 0), started };
         if let Some(subnet) = this.state.subnet {
             this.use_subnet(subnet).await;
             if let Some(host) = this.state.host {
@@ -179,10 +182,19 @@ impl Attachments {
             self.use_subnet(membership.subnet).await;
         }
         if self.state.host.is_none() {
-            self.attach_host(membership.subnet).await;
+            self.attach_host(membership.subnet);
         }
         if let Err(error) = self.store() {
             error!(%error, "a restart of this node will have to join again");
+        }
+    }
+
+    /// The manager has attached the node's own host.
+    pub fn host_attached(&mut self, host: Attachment) {
+        let (instance, instance_ip, namespace_ip) = (host.id, host.instance_ip, host.namespace_ip);
+        self.state.host = Some(HostRecord { instance, instance_ip, namespace_ip });
+        if let Err(error) = self.store() {
+            error!(%error, "after a restart the host's own addresses are asked for again");
         }
     }
 
@@ -191,7 +203,7 @@ impl Attachments {
         if self.state.host.is_some_and(|host| host.instance == instance) {
             self.state.host = None;
             if let Some(subnet) = self.state.subnet {
-                self.attach_host(subnet).await;
+                self.attach_host(subnet);
             }
         }
         if let Some(place) = self.state.attachments.iter().position(|record| record.instance == instance) {
@@ -285,16 +297,17 @@ impl Attachments {
     }
 
     /// Asks the manager for the host's own addresses. The answer may take until the manager is back.
-    async fn attach_host(&mut self, subnet: WorkerSubnet) {
+    fn attach_host(&self, subnet: WorkerSubnet) {
         let Some(namespace_ip) = host_ip(subnet) else { return };
-        let asked = self.dataplane.ask(|reply| Command::Attach { kind: AttachKind::Host, namespace_ip, reply });
-        match tokio::time::timeout(MANAGER_TIMEOUT, asked).await {
-            Ok(Some(Outcome::Attached(host))) => {
-                let (instance, instance_ip) = (host.id, host.instance_ip);
-                self.state.host = Some(HostRecord { instance, instance_ip, namespace_ip });
+        let (dataplane, events) = (self.dataplane.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let asked = dataplane.ask(|reply| Command::Attach { kind: AttachKind::Host, namespace_ip, reply });
+            match asked.await {
+                // Nobody to tell means that the daemon is about to end.
+                Some(Outcome::Attached(host)) => drop(events.send(Event::HostAttached(host))),
+                other => warn!(?other, "processes on this host cannot use service IPs"),
             }
-            other => warn!(?other, "processes on this host cannot use service IPs yet"),
-        }
+        });
     }
 
     /// Asks the manager to attach an instance.

@@ -116,7 +116,7 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
     let manager = if role.is_root() { Some(open_root(&config, role, plan, own, started, &waker)?) } else { None };
     let (events, event_queue) = mpsc::unbounded_channel();
     let node = match role.is_node() {
-        true => Some(open_node(&config, role, plan, &identity, own, &mut tunnels, events, started).await?),
+        true => Some(open_node(&config, role, plan, &identity, own, &mut tunnels, events.clone(), started).await?),
         false => None,
     };
 
@@ -140,7 +140,7 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
 
     let attachments = match node_side {
         Some((host, state, settings)) => {
-            let attachments = Attachments::open(settings, host, handle.clone(), state, started).await?;
+            let attachments = Attachments::open(settings, host, handle.clone(), events, state, started).await?;
             let attachments = Arc::new(Mutex::new(attachments));
             tokio::spawn(follow(event_queue, attachments.clone(), joining));
             Some(attachments)
@@ -195,6 +195,7 @@ async fn follow(mut events: mpsc::UnboundedReceiver<Event>, attachments: Arc<Mut
             }
             Event::Refused(refusal) => error!(?refusal, "the manager refuses this node: {}", advice(refusal)),
             Event::Lost(instance, refusal) => attachments.lock().await.lose(instance, refusal).await,
+            Event::HostAttached(host) => attachments.lock().await.host_attached(host),
         }
     }
 }

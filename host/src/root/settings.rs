@@ -40,12 +40,12 @@ pub struct RootSettings {
 }
 
 impl Default for RootSettings {
-    /// 10 s, 60 s, 7 days.
+    /// 10 s, 60 s, 24 hours.
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(10),
             quarantine: Duration::from_secs(60),
-            retention: Duration::from_secs(7 * 24 * 3_600),
+            retention: Duration::from_secs(24 * 3_600),
         }
     }
 }

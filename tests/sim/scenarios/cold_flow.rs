@@ -44,9 +44,14 @@ fn a_burst_of_a_new_flow_goes_through_table_and_handshake_whole_and_in_order() {
             let (mut world, client, dialled) = client_and_server(seed);
             // Not the same delay in every run, but one delay per run: such an underlay overtakes nothing.
             world.set_conditions(Conditions { delay: Duration::from_millis(1 + seed * 7), ..Conditions::CLEAN });
-            assert!(!world.node(1).router().table.services().any(|slot| {
-                world.node(1).router().table.service(slot).is_some_and(|service| service.complete)
-            }));
+            assert!(
+                !world
+                    .node(1)
+                    .router()
+                    .table
+                    .services()
+                    .any(|slot| { world.node(1).router().table.service(slot).is_some_and(|service| service.complete) })
+            );
             let port = world.app(1, client).new_port();
             for sequence in 0..BURST {
                 world.ask_from(1, client, port, dialled.of(family), sequence);
@@ -102,7 +107,8 @@ fn a_first_answer_takes_five_crossings_of_the_underlay_and_no_timer() {
         let delay = Duration::from_millis(40);
         world.set_conditions(Conditions { delay, ..Conditions::CLEAN });
         let port = world.ask(1, client, dialled.v4.into(), 0);
-        let took = world.run_until(Duration::from_secs(2), "the answer comes", |world| world.answer(1, client, port).is_some());
+        let took = world
+            .run_until(Duration::from_secs(2), "the answer comes", |world| world.answer(1, client, port).is_some());
         // Question to the root; introduction to the server and its acknowledgement; table; handshake there and back; the packet;
         // the answer. Without a wait for anything else.
         assert!(took <= delay * 8 + Duration::from_millis(10), "{took:?}");

@@ -3,13 +3,18 @@
 use acorn_core::time::Duration;
 
 use super::churn::churned;
-use crate::world::seeds;
+use crate::world::{ROOT, seeds};
 
 #[test]
 fn the_same_seed_brings_the_same_trace_and_another_seed_another() {
     for seed in seeds(1) {
         let run = |seed| {
-            let mut world = churned(seed);
+            let mut world = churned(seed, Duration::from_secs(10));
+            for host in [3, ROOT] {
+                world.crash(host);
+                world.run(Duration::from_secs(1));
+                world.start(host);
+            }
             world.run(Duration::from_secs(5));
             world.trace
         };

@@ -31,7 +31,9 @@ fn an_instance_that_was_not_dialled_for_a_while_still_answers_at_once() {
             }
             for _ in servers {
                 let port = world.ask(1, client, dialled.v4.into(), 1);
-                let took = world.run_until(Duration::from_secs(20), "the dial is answered", |world| world.answer(1, client, port).is_some());
+                let took = world.run_until(Duration::from_secs(20), "the dial is answered", |world| {
+                    world.answer(1, client, port).is_some()
+                });
                 assert!(took <= ANSWERED_WITHIN, "after {idle} s without a flow to it an instance took {took:?}");
             }
         }

@@ -49,15 +49,22 @@ fn an_idle_network_sends_renewals_only() {
         }
         world.run(FLOW + INTEREST + Duration::from_secs(240));
 
-        let sent = |world: &World| world.hosts.iter().map(|host| world.network.sent_by(host.address)).collect::<Vec<Sent>>();
+        let sent =
+            |world: &World| world.hosts.iter().map(|host| world.network.sent_by(host.address)).collect::<Vec<Sent>>();
         let (before, asked) = (sent(&world), world.manager().asked);
         let minutes = 10;
         world.run(Duration::from_secs(60 * minutes));
         let (after, asked_after) = (sent(&world), world.manager().asked);
-        assert_eq!((asked.addresses, asked.nodes, asked.subjects, asked.others), (asked_after.addresses, asked_after.nodes, asked_after.subjects, asked_after.others));
+        assert_eq!(
+            (asked.addresses, asked.nodes, asked.subjects, asked.others),
+            (asked_after.addresses, asked_after.nodes, asked_after.subjects, asked_after.others)
+        );
         let hellos = asked_after.hellos - asked.hellos;
         // A lease of 10 s is renewed three times in its course.
-        assert!((10 * minutes * 17..=10 * minutes * 19).contains(&hellos), "{hellos} renewals of 10 nodes in {minutes} minutes");
+        assert!(
+            (10 * minutes * 17..=10 * minutes * 19).contains(&hellos),
+            "{hellos} renewals of 10 nodes in {minutes} minutes"
+        );
         let bytes = |place: usize| (after[place].bytes - before[place].bytes) / (60 * minutes);
         let most = (1..=10).map(bytes).max().unwrap();
         println!("an idle node sends {most} bytes a second on the underlay, the root {} to each", bytes(0) / 10);

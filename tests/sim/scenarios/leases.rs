@@ -40,10 +40,14 @@ fn a_node_that_its_manager_does_not_hear_is_not_picked_while_its_live_flows_go_o
                 world.say(1, client, port, sequence);
             }
             world.run(Duration::from_secs(10));
-            let answered: Vec<InstanceId> = world.arrivals_since(since).iter().filter_map(|arrival| match arrival.what {
-                crate::app::What::Answered { by, .. } => Some(by),
-                _ => None,
-            }).collect();
+            let answered: Vec<InstanceId> = world
+                .arrivals_since(since)
+                .iter()
+                .filter_map(|arrival| match arrival.what {
+                    crate::app::What::Answered { by, .. } => Some(by),
+                    _ => None,
+                })
+                .collect();
             assert_eq!(answered.len(), 2, "both connections live");
             assert!(answered.contains(&first) && answered.contains(&second));
         }

@@ -1,5 +1,6 @@
 //! What is proven, by theme.
 
+mod all_in_one;
 mod churn;
 mod cold_flow;
 mod determinism;
@@ -8,6 +9,7 @@ mod interests;
 mod introductions;
 mod leases;
 mod long_idle;
+mod moves;
 mod partition;
 mod quarantine;
 mod restarts;

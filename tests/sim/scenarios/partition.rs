@@ -36,13 +36,19 @@ fn a_minute_without_the_root_leaves_the_known_alone_fails_the_unknown_fast_and_h
         world.mend(ROOT, 1);
         let healed = |world: &World| {
             let table = &world.node(1).router().table;
-            table.services().any(|slot| table.instances_of(slot).any(|slot| table.instance(slot).is_some_and(|i| {
-                table.service(i.service).is_some_and(|s| s.id == added.service) && i.number == added.number
-            })))
+            table.services().any(|slot| {
+                table.instances_of(slot).any(|slot| {
+                    table.instance(slot).is_some_and(|i| {
+                        table.service(i.service).is_some_and(|s| s.id == added.service) && i.number == added.number
+                    })
+                })
+            })
         };
         let took = world.run_until(Duration::from_secs(8), "the table is whole again", healed);
         let port = world.ask(1, client, unknown.v4.into(), 0);
-        world.run_until(Duration::from_secs(1), "the unknown is answered", |world| world.answer(1, client, port).is_some());
+        world.run_until(Duration::from_secs(1), "the unknown is answered", |world| {
+            world.answer(1, client, port).is_some()
+        });
         println!("healed {took:?} after the partition");
     }
 }

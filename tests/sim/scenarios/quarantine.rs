@@ -61,7 +61,11 @@ fn a_withdrawn_address_rests_while_an_interested_node_cannot_have_heard_of_it() 
         world.run(Duration::from_secs(2));
         world.cut(ROOT, 1);
         world.detach(2, gone);
-        assert_eq!(until_given_again(&mut world, address, QUARANTINE * 3), None, "node 1 still takes it for the old one's");
+        assert_eq!(
+            until_given_again(&mut world, address, QUARANTINE * 3),
+            None,
+            "node 1 still takes it for the old one's"
+        );
         let holds = world.node(1).router().table.owner(address.v4.into()).is_some();
         assert!(holds, "or there would be nothing to protect");
         world.mend(ROOT, 1);

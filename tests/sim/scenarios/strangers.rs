@@ -98,11 +98,20 @@ fn a_node_that_was_broken_into_speaks_for_nobody_else() {
         // Node 1 sends as the instance on node 3, as the service, as the server itself, and as nobody at all.
         let victim = world.hosts[2].key;
         let namespace_ip = world.app(2, server).namespace_ip;
-        let sources = [world.app(3, honest).instance_ip, dialled, world.app(2, server).instance_ip, world.app(3, honest).namespace_ip];
+        let sources = [
+            world.app(3, honest).instance_ip,
+            dialled,
+            world.app(2, server).instance_ip,
+            world.app(3, honest).namespace_ip,
+        ];
         let (since, before) = (world.arrivals.len(), world.node(2).router().counters.drops(DropReason::SpoofedSource));
         for src in sources {
             let body = Body::Udp { src_port: 7, dst_port: 80, payload: vec![0; 64] };
-            world.inject(1, victim, &Packet { src: src.v4.into(), dst: namespace_ip.v4.into(), body: body.clone() }.build());
+            world.inject(
+                1,
+                victim,
+                &Packet { src: src.v4.into(), dst: namespace_ip.v4.into(), body: body.clone() }.build(),
+            );
             world.inject(1, victim, &Packet { src: src.v6.into(), dst: namespace_ip.v6.into(), body }.build());
         }
         world.run(Duration::from_secs(2));

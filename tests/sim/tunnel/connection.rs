@@ -149,7 +149,8 @@ impl Connection {
 
     /// Opens a message. False when its session is not there, or it came before.
     pub(super) fn open(&mut self, now: Instant, seal: Seal, is_keepalive: bool) -> bool {
-        let found = self.sessions.iter_mut().find(|s| s.local == seal.index && s.secret == seal.secret && now < s.ends());
+        let found =
+            self.sessions.iter_mut().find(|s| s.local == seal.index && s.secret == seal.secret && now < s.ends());
         let Some(session) = found else { return false };
         if !session.accept(seal.counter) {
             return false;
@@ -215,7 +216,9 @@ impl Connection {
         let expiry = self.completed.saturating_add(REJECT_AFTER * 3);
         let always = self.sessions.iter().map(Session::ends).chain([expiry]);
         let rest = match &self.under_way {
-            Some(attempt) => [Some(attempt.sent.saturating_add(REPEAT)), Some(self.begun.saturating_add(ATTEMPT)), None],
+            Some(attempt) => {
+                [Some(attempt.sent.saturating_add(REPEAT)), Some(self.begun.saturating_add(ATTEMPT)), None]
+            }
             None => [self.renewal(), self.silence(), self.keepalive()],
         };
         always.chain(rest.into_iter().flatten()).min()

@@ -257,7 +257,11 @@ impl Tunnels {
     /// When [`Self::handle_timeout`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let peers = self.peers.values();
-        peers.filter_map(|peer| [peer.connection.as_ref()?.deadline(), peer.unreachable_at()].into_iter().flatten().min()).min()
+        peers
+            .filter_map(|peer| {
+                [peer.connection.as_ref()?.deadline(), peer.unreachable_at()].into_iter().flatten().min()
+            })
+            .min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {

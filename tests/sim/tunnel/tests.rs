@@ -51,7 +51,9 @@ impl Pair {
     fn run(&mut self, time: Duration, deliver: bool) -> Vec<(Instant, Frame)> {
         let end = self.now.saturating_add(time);
         let mut lost = Vec::new();
-        while let Some(due) = [self.a.deadline(), self.b.deadline()].into_iter().flatten().min().filter(|due| *due <= end) {
+        while let Some(due) =
+            [self.a.deadline(), self.b.deadline()].into_iter().flatten().min().filter(|due| *due <= end)
+        {
             self.now = self.now.max(due);
             self.a.handle_timeout(self.now);
             self.b.handle_timeout(self.now);
@@ -180,7 +182,11 @@ fn silence_after_data_is_broken_by_a_keepalive_and_an_idle_pair_says_nothing_for
     pair.a.send(pair.now, B, b"x");
     pair.exchange();
     pair.run(Duration::from_secs(3_600), true);
-    assert_eq!(pair.a.counters.initiations_sent + pair.b.counters.initiations_sent, 2, "one renewal, two minutes later");
+    assert_eq!(
+        pair.a.counters.initiations_sent + pair.b.counters.initiations_sent,
+        2,
+        "one renewal, two minutes later"
+    );
     let before = (pair.a.counters, pair.b.counters);
     pair.run(Duration::from_secs(3_600), true);
     assert_eq!((pair.a.counters, pair.b.counters), before);

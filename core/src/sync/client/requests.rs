@@ -117,10 +117,12 @@ impl<const R: usize> Requests<R> {
         let Some(request) = self.rows.iter_mut().find(|r| r.number == number && r.outcome.is_none()) else {
             return false;
         };
-        request.outcome = Some(match request.kind {
-            Kind::Attach(AttachKind::Resume(instance), _) => Outcome::Lost(instance, refusal),
-            _ => Outcome::Refused(refusal),
-        });
+        request.outcome = match request.kind {
+            // What runs is not cut off because the manager is in trouble for a while: it is said again.
+            Kind::Attach(AttachKind::Resume(_), _) if matches!(refusal, Refusal::Storage | Refusal::Full) => None,
+            Kind::Attach(AttachKind::Resume(instance), _) => Some(Outcome::Lost(instance, refusal)),
+            _ => Some(Outcome::Refused(refusal)),
+        };
         true
     }
 

@@ -92,6 +92,8 @@ pub enum Event {
     Refused(Refusal),
     /// An attached instance is not this node's any more.
     Lost(InstanceId, Refusal),
+    /// The manager has attached the node's own host.
+    HostAttached(Attachment),
 }
 
 /// What a node brings into the data plane.
