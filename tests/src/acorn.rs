@@ -88,9 +88,7 @@ pub struct Node {
 impl Service {
     /// Its address under round robin.
     pub fn round_robin(&self) -> Option<&ServiceAddress> {
-        self.service_ip_list
-            .iter()
-            .find(|address| address.policy == "RR")
+        self.service_ip_list.iter().find(|address| address.policy == "RR")
     }
 }
 
@@ -141,24 +139,16 @@ impl Acorn {
     /// As [`start`](Self::start).
     pub fn restart(&mut self, log: &str) -> Result<()> {
         self.kill()?;
-        let line: [&OsStr; 4] = [
-            self.binary.as_os_str(),
-            self.role.as_ref(),
-            "--config".as_ref(),
-            self.config.as_ref(),
-        ];
+        let line: [&OsStr; 4] =
+            [self.binary.as_os_str(), self.role.as_ref(), "--config".as_ref(), self.config.as_ref()];
         let mut daemon = self.namespace.spawn(log, line)?;
-        wait_until(
-            &format!("{log} to answer on {}", self.socket),
-            PATIENCE,
-            || {
-                daemon.check()?;
-                match self.run(["status"]) {
-                    Ok(_) => Ok(Look::Holds(())),
-                    Err(error) => Ok(Look::NotYet(error.to_string())),
-                }
-            },
-        )?;
+        wait_until(&format!("{log} to answer on {}", self.socket), PATIENCE, || {
+            daemon.check()?;
+            match self.run(["status"]) {
+                Ok(_) => Ok(Look::Holds(())),
+                Err(error) => Ok(Look::NotYet(error.to_string())),
+            }
+        })?;
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -190,10 +180,7 @@ impl Acorn {
     pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
         let output = self.run(arguments.iter().copied().chain(["--json"]))?;
         serde_json::from_str(&output).map_err(|error| WorldError::Unexpected {
-            what: format!(
-                "`acorn {} --json` should print JSON of its documented shape ({error})",
-                arguments.join(" ")
-            ),
+            what: format!("`acorn {} --json` should print JSON of its documented shape ({error})", arguments.join(" ")),
             seen: output,
         })
     }
@@ -202,10 +189,7 @@ impl Acorn {
     ///
     /// # Errors
     /// As [`Namespace::refused`].
-    pub fn refused<S: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = S>,
-    ) -> Result<String> {
+    pub fn refused<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String> {
         self.namespace.refused(self.line(arguments))
     }
 
@@ -228,20 +212,13 @@ impl Acorn {
     pub fn pid_inside(&self) -> Result<u32> {
         match &self.daemon {
             Some(daemon) => daemon.pid_inside(),
-            None => Err(WorldError::Unexpected {
-                what: "the daemon should run".into(),
-                seen: "it was stopped".into(),
-            }),
+            None => Err(WorldError::Unexpected { what: "the daemon should run".into(), seen: "it was stopped".into() }),
         }
     }
 
     /// The command line, for a person to type inside the world.
     pub fn command_line(&self, arguments: &str) -> String {
-        format!(
-            "{} --socket {} {arguments}",
-            self.binary.display(),
-            self.socket
-        )
+        format!("{} --socket {} {arguments}", self.binary.display(), self.socket)
     }
 
     /// Where it runs.
@@ -257,11 +234,7 @@ impl Acorn {
     }
 
     fn line<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Vec<OsString> {
-        let mut line = vec![
-            self.binary.clone().into_os_string(),
-            "--socket".into(),
-            self.socket.clone().into(),
-        ];
+        let mut line = vec![self.binary.clone().into_os_string(), "--socket".into(), self.socket.clone().into()];
         line.extend(arguments.into_iter().map(|word| word.as_ref().to_owned()));
         line
     }
@@ -272,11 +245,7 @@ fn ended_well(daemon: &mut Daemon) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(WorldError::Ended {
-        name: daemon.name().to_owned(),
-        status: status.to_string(),
-        log: daemon.log(15),
-    })
+    Err(WorldError::Ended { name: daemon.name().to_owned(), status: status.to_string(), log: daemon.log(15) })
 }
 
 /// The binary to test: `$ACORN_BIN`, or the `acorn` that cargo built beside the running program.
@@ -287,18 +256,10 @@ pub fn binary() -> Result<PathBuf> {
     let beside = || {
         let program = std::env::current_exe().ok()?;
         // target/debug/xtask, or target/debug/deps/some_test-0123456789abcdef
-        program
-            .ancestors()
-            .skip(1)
-            .take(2)
-            .map(|directory| directory.join("acorn"))
-            .find(|path| path.is_file())
+        program.ancestors().skip(1).take(2).map(|directory| directory.join("acorn")).find(|path| path.is_file())
     };
-    std::env::var_os("ACORN_BIN")
-        .map(PathBuf::from)
-        .or_else(beside)
-        .ok_or_else(|| WorldError::Unexpected {
-            what: "the acorn binary should be built".into(),
-            seen: "none beside this program; run `cargo build -p acorn`, or set ACORN_BIN".into(),
-        })
+    std::env::var_os("ACORN_BIN").map(PathBuf::from).or_else(beside).ok_or_else(|| WorldError::Unexpected {
+        what: "the acorn binary should be built".into(),
+        seen: "none beside this program; run `cargo build -p acorn`, or set ACORN_BIN".into(),
+    })
 }

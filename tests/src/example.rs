@@ -37,10 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The machines and the containers, before anything runs on them.
 #[derive(Debug)]
-#[expect(
-    missing_docs,
-    reason = "the names are those of the module's description"
-)]
+#[expect(missing_docs, reason = "the names are those of the module's description")]
 pub struct Machines {
     pub underlay: Underlay,
     pub root: Namespace,
@@ -66,15 +63,7 @@ impl Machines {
         };
         let (root, w1, w2) = (machine(0)?, machine(1)?, machine(2)?);
         let [s1, s2, client] = ["s1", "s2", "client"].map(|name| world.namespace(name));
-        Ok(Machines {
-            root,
-            w1,
-            w2,
-            s1: s1?,
-            s2: s2?,
-            client: client?,
-            underlay,
-        })
+        Ok(Machines { root, w1, w2, s1: s1?, s2: s2?, client: client?, underlay })
     }
 }
 
@@ -90,45 +79,25 @@ pub fn start_root(world: &World, machines: &Machines, binary: &Path) -> Result<A
 ///
 /// # Errors
 /// When the token or the worker fails, or the root does not know the worker (with its `subnet`) within 10 s.
-pub fn join(
-    world: &World,
-    root: &Acorn,
-    machine: &Namespace,
-    binary: &Path,
-    subnet: Option<&str>,
-) -> Result<Acorn> {
+pub fn join(world: &World, root: &Acorn, machine: &Namespace, binary: &Path, subnet: Option<&str>) -> Result<Acorn> {
     let name = machine.name();
     let answer: Value = root.json(&["token", "create", "--endpoint", ENDPOINT])?;
-    let token = answer["tokens"][0]
-        .as_str()
-        .ok_or_else(|| WorldError::Unexpected {
-            what: "`acorn token create --json` should print {\"tokens\": [..]}".into(),
-            seen: answer.to_string(),
-        })?;
+    let token = answer["tokens"][0].as_str().ok_or_else(|| WorldError::Unexpected {
+        what: "`acorn token create --json` should print {\"tokens\": [..]}".into(),
+        seen: answer.to_string(),
+    })?;
     let mut config = format!("[node]\nname = \"{name}\"\ntoken = \"{token}\"\n");
     if let Some(subnet) = subnet {
         config.push_str(&format!("subnet = \"{subnet}\"\n"));
     }
     let worker = Acorn::start(world, machine, binary, "node", name, &config)?;
-    wait_until(
-        &format!("the root to list {name} alive and with its subnet"),
-        PATIENCE,
-        || {
-            let nodes: Nodes = root.json(&["node", "ls"])?;
-            let fits = |given: &Option<String>| {
-                given.is_some() && subnet.is_none_or(|asked| given.as_deref() == Some(asked))
-            };
-            let listed = nodes
-                .nodes
-                .iter()
-                .any(|node| node.name == name && node.alive && fits(&node.subnet));
-            Ok(if listed {
-                Look::Holds(())
-            } else {
-                Look::NotYet(format!("{nodes:?}"))
-            })
-        },
-    )?;
+    wait_until(&format!("the root to list {name} alive and with its subnet"), PATIENCE, || {
+        let nodes: Nodes = root.json(&["node", "ls"])?;
+        let fits =
+            |given: &Option<String>| given.is_some() && subnet.is_none_or(|asked| given.as_deref() == Some(asked));
+        let listed = nodes.nodes.iter().any(|node| node.name == name && node.alive && fits(&node.subnet));
+        Ok(if listed { Look::Holds(()) } else { Look::NotYet(format!("{nodes:?}")) })
+    })?;
     Ok(worker)
 }
 
@@ -147,48 +116,15 @@ pub fn create_service(world: &World, root: &Acorn) -> Result<Service> {
 /// # Errors
 /// When a worker refuses, or the root does not show the instances within 10 s.
 pub fn attach(root: &Acorn, w1: &Acorn, w2: &Acorn) -> Result<Service> {
-    w1.run([
-        "instance",
-        "attach",
-        "--service",
-        SERVICE,
-        "--number",
-        "1",
-        "--netns",
-        "s1",
-    ])?;
-    w1.run([
-        "instance",
-        "attach",
-        "--service",
-        SERVICE,
-        "--number",
-        "2",
-        "--netns",
-        "s2",
-    ])?;
+    w1.run(["instance", "attach", "--service", SERVICE, "--number", "1", "--netns", "s1"])?;
+    w1.run(["instance", "attach", "--service", SERVICE, "--number", "2", "--netns", "s2"])?;
     // After S's instances, or it would take the addresses that the example gives them.
     root.run(["service", "create", "--name", CLIENT])?;
-    w2.run([
-        "instance",
-        "attach",
-        "--service",
-        CLIENT,
-        "--netns",
-        "client",
-    ])?;
+    w2.run(["instance", "attach", "--service", CLIENT, "--netns", "client"])?;
     wait_until("the root to show S1 and S2 alive", PATIENCE, || {
         let service: Service = root.json(&["service", "show", SERVICE])?;
-        let alive = service
-            .instances
-            .iter()
-            .filter(|instance| instance.alive)
-            .count();
-        Ok(if alive == 2 {
-            Look::Holds(service)
-        } else {
-            Look::NotYet(format!("{service:?}"))
-        })
+        let alive = service.instances.iter().filter(|instance| instance.alive).count();
+        Ok(if alive == 2 { Look::Holds(service) } else { Look::NotYet(format!("{service:?}")) })
     })
 }
 
@@ -206,12 +142,7 @@ pub fn serve(container: &Namespace, program: &[&str], name: &str) -> Result<Daem
 ///
 /// # Errors
 /// When a request fails.
-pub fn answers(
-    container: &Namespace,
-    program: &[&str],
-    address: &str,
-    count: usize,
-) -> Result<Vec<String>> {
+pub fn answers(container: &Namespace, program: &[&str], address: &str, count: usize) -> Result<Vec<String>> {
     let count = count.to_string();
     let output = container.run(program.iter().chain(&["get", address, &count]))?;
     Ok(output.lines().map(str::to_owned).collect())
@@ -221,23 +152,10 @@ pub fn answers(
 ///
 /// # Errors
 /// When it fails.
-pub fn transfer(
-    container: &Namespace,
-    program: &[&str],
-    host: &str,
-    mebibytes: u32,
-) -> Result<f64> {
+pub fn transfer(container: &Namespace, program: &[&str], host: &str, mebibytes: u32) -> Result<f64> {
     let address = format!("{host}:{}", traffic::bulk::PORT);
-    let output =
-        container.run(
-            program
-                .iter()
-                .chain(&["send", &address, &mebibytes.to_string()]),
-        )?;
-    output.trim().parse().map_err(|_| WorldError::Unexpected {
-        what: "a rate in Mbit/s".into(),
-        seen: output,
-    })
+    let output = container.run(program.iter().chain(&["send", &address, &mebibytes.to_string()]))?;
+    output.trim().parse().map_err(|_| WorldError::Unexpected { what: "a rate in Mbit/s".into(), seen: output })
 }
 
 /// The SLA of service S.

@@ -7,8 +7,8 @@ use crate::world::Namespace;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    SockaddrStorage, bind, connect, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind,
+    connect, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -42,10 +42,7 @@ impl Sockets {
     /// Sockets of `namespace`; `program` is the command line of [`crate::traffic`].
     pub fn of(namespace: &Namespace, program: &[&str]) -> Sockets {
         let program = program.iter().map(|&word| word.to_owned()).collect();
-        Sockets {
-            namespace: namespace.clone(),
-            program,
-        }
+        Sockets { namespace: namespace.clone(), program }
     }
 
     /// A TCP connection.
@@ -131,11 +128,7 @@ impl Kind {
 /// # Errors
 /// When the socket can't be made, or standard input is not a Unix socket.
 pub fn pass_out(kind: Kind, ipv6: bool) -> io::Result<()> {
-    let family = if ipv6 {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    };
+    let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let kind = match kind {
         Kind::Tcp => SockType::Stream,
         Kind::Udp => SockType::Datagram,
@@ -166,17 +159,11 @@ fn receive(from: &UnixStream) -> io::Result<OwnedFd> {
             return Ok(unsafe { OwnedFd::from_raw_fd(socket) });
         }
     }
-    Err(io::Error::other(
-        "the program in the namespace passed no socket out; its message is above",
-    ))
+    Err(io::Error::other("the program in the namespace passed no socket out; its message is above"))
 }
 
 fn any(ipv6: bool, port: u16) -> SocketAddr {
-    if ipv6 {
-        (Ipv6Addr::UNSPECIFIED, port).into()
-    } else {
-        (Ipv4Addr::UNSPECIFIED, port).into()
-    }
+    if ipv6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() }
 }
 
 fn bind_to(socket: &OwnedFd, local: SocketAddr) -> io::Result<()> {

@@ -9,6 +9,8 @@ use super::samples::{endpoint, header, node_record, record, service_ip};
 use super::*;
 use crate::addr::Family;
 use crate::ids::NodeId;
+use crate::sync::message::NodeRecord;
+use crate::time::{Duration, Instant};
 
 const SERVICES: usize = 3;
 const INSTANCES: usize = 8;

@@ -26,10 +26,8 @@ fn a_move_resets_connections_at_once_and_new_dials_find_the_new_place_under_the_
             world.say(1, client, port, 1);
         }
         world.run(Duration::from_secs(1));
-        let expected = [by_service, by_instance].map(|port| What::Reset {
-            port,
-            seq: world.app(1, client).expects(port).expect("it is connected"),
-        });
+        let expected = [by_service, by_instance]
+            .map(|port| What::Reset { port, seq: world.app(1, client).expects(port).expect("it is connected") });
 
         let since = world.arrivals.len();
         let moved = world.attach(3, "server", Some(server.number));

@@ -448,4 +448,6 @@ fn data(seal: Seal, payload: &[u8]) -> Frame {
 }
 
 #[cfg(test)]
+mod fidelity;
+#[cfg(test)]
 mod tests;

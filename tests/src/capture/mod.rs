@@ -58,29 +58,13 @@ impl Capture {
             )
         } else {
             // `-Z root`: tcpdump would otherwise become a user who may not write here. `-B` is KiB of kernel buffer.
-            let options = [
-                "-n", "-s", "0", "-U", "-B", "65536", "-Z", "root", "-i", interface, "-w", &inside,
-            ];
-            (
-                "tcpdump writes every packet",
-                [&["tcpdump"][..], &options].concat(),
-                "listening on",
-            )
+            let options = ["-n", "-s", "0", "-U", "-B", "65536", "-Z", "root", "-i", interface, "-w", &inside];
+            ("tcpdump writes every packet", [&["tcpdump"][..], &options].concat(), "listening on")
         };
         let mut witness = namespace.spawn(name, line)?;
         witness.wait_for_log(ready, PATIENCE)?;
-        let mark = traffic
-            .iter()
-            .chain(&["mark", interface])
-            .map(|&word| word.to_owned())
-            .collect();
-        Ok(Capture {
-            witness,
-            witness_is,
-            file: world.outside(&file),
-            namespace: namespace.clone(),
-            mark,
-        })
+        let mark = traffic.iter().chain(&["mark", interface]).map(|&word| word.to_owned()).collect();
+        Ok(Capture { witness, witness_is, file: world.outside(&file), namespace: namespace.clone(), mark })
     }
 
     /// Who captures, and how completely.
@@ -99,10 +83,7 @@ impl Capture {
         self.witness.stop(Signal::SIGINT, PATIENCE)?;
         if sorted.total() == 0 {
             let seen = "an empty capture".into();
-            return Err(WorldError::Unexpected {
-                what: "the capture should have packets".into(),
-                seen,
-            });
+            return Err(WorldError::Unexpected { what: "the capture should have packets".into(), seen });
         }
         Ok(sorted)
     }
@@ -123,22 +104,16 @@ impl Capture {
             let mut tail = Vec::new();
             let mut file = self.open()?;
             let length = file.metadata().map_err(io(self.doing()))?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
-                .map_err(io(self.doing()))?;
+            file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).map_err(io(self.doing()))?;
             file.read_to_end(&mut tail).map_err(io(self.doing()))?;
             let marked = sorted::contains(&tail, END.as_bytes());
-            Ok(if marked {
-                Look::Holds(())
-            } else {
-                Look::NotYet(format!("{length} bytes without the mark"))
-            })
+            Ok(if marked { Look::Holds(()) } else { Look::NotYet(format!("{length} bytes without the mark")) })
         })
     }
 
     /// Sorts the packets before the mark.
     fn sort(&self, marker: &str) -> Result<Sorted> {
-        let mut packets =
-            pcap::Reader::new(BufReader::new(self.open()?)).map_err(io(self.doing()))?;
+        let mut packets = pcap::Reader::new(BufReader::new(self.open()?)).map_err(io(self.doing()))?;
         let link = packets.link();
         let mut sorted = Sorted::default();
         while let Some(packet) = packets.next().map_err(io(self.doing()))? {

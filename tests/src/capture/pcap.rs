@@ -40,15 +40,8 @@ impl<R: Read> Reader<R> {
         let mut header = [0; 24];
         source.read_exact(&mut header)?;
         match (word(&header, 0), Link::from_number(word(&header, 20))) {
-            (MAGIC, Some(link)) => Ok(Reader {
-                source,
-                link,
-                packet: Vec::new(),
-            }),
-            _ => Err(io::Error::new(
-                ErrorKind::InvalidData,
-                "not a pcap file of a known link type",
-            )),
+            (MAGIC, Some(link)) => Ok(Reader { source, link, packet: Vec::new() }),
+            _ => Err(io::Error::new(ErrorKind::InvalidData, "not a pcap file of a known link type")),
         }
     }
 
@@ -67,10 +60,7 @@ impl<R: Read> Reader<R> {
         }
         let length = word(&header, 8) as usize;
         if length > MAXIMUM {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                format!("a record of {length} bytes"),
-            ));
+            return Err(io::Error::new(ErrorKind::InvalidData, format!("a record of {length} bytes")));
         }
         self.packet.resize(length, 0);
         self.source.read_exact(&mut self.packet)?;
@@ -87,11 +77,7 @@ fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
 /// How a file of Ethernet frames begins.
 pub(crate) fn header() -> Vec<u8> {
     // Version 2.4, no time zone, no accuracy, the largest packet, Ethernet.
-    let version = if cfg!(target_endian = "little") {
-        0x0004_0002
-    } else {
-        0x0002_0004
-    };
+    let version = if cfg!(target_endian = "little") { 0x0004_0002 } else { 0x0002_0004 };
     let words = [MAGIC, version, 0, 0, MAXIMUM as u32, 1];
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
@@ -100,11 +86,7 @@ pub(crate) fn header() -> Vec<u8> {
 pub(crate) fn append(file: &mut Vec<u8>, packet: &[u8]) {
     let packet = &packet[..packet.len().min(MAXIMUM)];
     let length = packet.len() as u32;
-    file.extend(
-        [0, 0, length, length]
-            .iter()
-            .flat_map(|word| word.to_ne_bytes()),
-    );
+    file.extend([0, 0, length, length].iter().flat_map(|word| word.to_ne_bytes()));
     file.extend(packet);
 }
 

@@ -66,29 +66,14 @@ fn kind(link: Link, frame: &[u8]) -> Kind {
 }
 
 fn ipv4(packet: &[u8]) -> Kind {
-    let [
-        first,
-        _,
-        _,
-        _,
-        _,
-        _,
-        fragment,
-        fragment_low,
-        _,
-        protocol,
-        ..,
-    ] = *packet
-    else {
+    let [first, _, _, _, _, _, fragment, fragment_low, _, protocol, ..] = *packet else {
         return Kind::Other("truncated".into());
     };
     // RFC 791: 13 bits of fragment offset. Only the first fragment has ports.
     if u16::from_be_bytes([fragment, fragment_low]) & 0x1fff != 0 {
         return Kind::Other("IPv4 fragment".into());
     }
-    let payload = packet
-        .get(usize::from(first & 0x0f) * 4..)
-        .unwrap_or_default();
+    let payload = packet.get(usize::from(first & 0x0f) * 4..).unwrap_or_default();
     transport("IPv4", protocol, payload)
 }
 
@@ -116,10 +101,7 @@ fn transport(family: &str, protocol: u8, payload: &[u8]) -> Kind {
         (6, Some((from, to))) => Kind::Other(format!("{family} TCP {from} to {to}")),
         // Multicast membership (RFC 3376), for addresses that do not leave the link.
         (2, _) => Kind::Link,
-        (1 | 58, _) => Kind::Other(format!(
-            "{family} ICMP type {}",
-            payload.first().copied().unwrap_or_default()
-        )),
+        (1 | 58, _) => Kind::Other(format!("{family} ICMP type {}", payload.first().copied().unwrap_or_default())),
         _ => Kind::Other(format!("{family} protocol {protocol}")),
     }
 }
@@ -128,9 +110,7 @@ fn transport(family: &str, protocol: u8, payload: &[u8]) -> Kind {
 pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     // Comparing whole windows everywhere would take longer than the transfer that is searched.
     let first = needle[0];
-    haystack
-        .windows(needle.len())
-        .any(|window| window[0] == first && window == needle)
+    haystack.windows(needle.len()).any(|window| window[0] == first && window == needle)
 }
 
 #[cfg(test)]
@@ -163,9 +143,7 @@ mod tests {
 
     fn sorted(frames: &[Vec<u8>]) -> Sorted {
         let mut sorted = Sorted::default();
-        frames
-            .iter()
-            .for_each(|frame| sorted.add(Link::Ethernet, frame, MARKER));
+        frames.iter().for_each(|frame| sorted.add(Link::Ethernet, frame, MARKER));
         sorted
     }
 
@@ -181,15 +159,7 @@ mod tests {
             ipv6(58, &[135, 0]),
             ipv6(0, &report),
         ]);
-        assert_eq!(
-            (
-                sorted.acorn,
-                sorted.link,
-                sorted.other.len(),
-                sorted.readable
-            ),
-            (2, 4, 0, 0)
-        );
+        assert_eq!((sorted.acorn, sorted.link, sorted.other.len(), sorted.readable), (2, 4, 0, 0));
     }
 
     #[test]
@@ -216,10 +186,7 @@ mod tests {
 
     #[test]
     fn a_marker_inside_a_tunnel_datagram_is_found() {
-        let sorted = sorted(&[
-            ipv4(17, 0, ACORN, ACORN, b"....secret..."),
-            ipv4(17, 0, ACORN, ACORN, b"secre"),
-        ]);
+        let sorted = sorted(&[ipv4(17, 0, ACORN, ACORN, b"....secret..."), ipv4(17, 0, ACORN, ACORN, b"secre")]);
         assert_eq!((sorted.acorn, sorted.readable), (2, 1));
     }
 
@@ -230,9 +197,6 @@ mod tests {
         any.extend(&ipv4(6, 0, 1000, 80, b"secret")[14..]);
         let mut sorted = Sorted::default();
         sorted.add(Link::Any, &any, MARKER);
-        assert_eq!(
-            (sorted.other.get("IPv4 TCP 1000 to 80"), sorted.readable),
-            (Some(&1), 1)
-        );
+        assert_eq!((sorted.other.get("IPv4 TCP 1000 to 80"), sorted.readable), (Some(&1), 1));
     }
 }

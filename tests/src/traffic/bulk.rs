@@ -68,10 +68,7 @@ pub fn send(address: SocketAddr, mebibytes: u32) -> io::Result<f64> {
 
     let sent = u64::from(mebibytes) * MEBIBYTE as u64;
     if counted.trim().parse() != Ok(sent) {
-        let message = format!(
-            "{sent} bytes sent, but the sink counted {:?}",
-            counted.trim()
-        );
+        let message = format!("{sent} bytes sent, but the sink counted {:?}", counted.trim());
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(sent as f64 * 8.0 / 1e6 / elapsed.as_secs_f64())

@@ -53,17 +53,11 @@ impl Server {
 pub fn get(address: SocketAddr) -> io::Result<String> {
     let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        connection,
-        "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(connection, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     body(&answer).map(str::to_owned).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("not a complete HTTP answer with status 200: {answer:?}"),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("not a complete HTTP answer with status 200: {answer:?}"))
     })
 }
 
@@ -85,10 +79,7 @@ fn body(answer: &str) -> Option<&str> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     lines.next()?.strip_prefix("HTTP/1.1 200")?;
-    let length: usize = lines
-        .find_map(|line| line.strip_prefix("Content-Length: "))?
-        .parse()
-        .ok()?;
+    let length: usize = lines.find_map(|line| line.strip_prefix("Content-Length: "))?.parse().ok()?;
     (body.len() == length).then_some(body)
 }
 
@@ -109,17 +100,8 @@ mod tests {
 
     #[test]
     fn a_truncated_or_refused_answer_is_an_error() {
-        assert_eq!(
-            body("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
-            Some("abc")
-        );
-        assert_eq!(
-            body("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc"),
-            None
-        );
-        assert_eq!(
-            body("HTTP/1.1 503 Busy\r\nContent-Length: 3\r\n\r\nabc"),
-            None
-        );
+        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), Some("abc"));
+        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc"), None);
+        assert_eq!(body("HTTP/1.1 503 Busy\r\nContent-Length: 3\r\n\r\nabc"), None);
     }
 }

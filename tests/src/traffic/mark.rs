@@ -19,7 +19,5 @@ pub fn send(interface: &str) -> io::Result<()> {
         "any" => SocketAddrV6::new(Ipv6Addr::LOCALHOST, PORT, 0, 0),
         name => SocketAddrV6::new(GROUP, PORT, 0, if_nametoindex(name)?),
     };
-    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?
-        .send_to(END.as_bytes(), to)
-        .map(drop)
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?.send_to(END.as_bytes(), to).map(drop)
 }

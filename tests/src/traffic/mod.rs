@@ -54,13 +54,9 @@ fn run(words: &[&str]) -> Result<(), String> {
             let kind = if *kind == "tcp" { Kind::Tcp } else { Kind::Udp };
             sockets::pass_out(kind, *family == "6").map_err(failed("passing a socket out"))
         }
-        ["capture", interface, file] => {
-            packets::write(interface, Path::new(file), || println!("capturing"))
-                .map_err(failed(&format!("capturing on {interface}")))
-        }
-        ["mark", interface] => {
-            mark::send(interface).map_err(failed(&format!("marking on {interface}")))
-        }
+        ["capture", interface, file] => packets::write(interface, Path::new(file), || println!("capturing"))
+            .map_err(failed(&format!("capturing on {interface}"))),
+        ["mark", interface] => mark::send(interface).map_err(failed(&format!("marking on {interface}"))),
         _ => Err(USAGE.into()),
     }
 }
@@ -89,8 +85,7 @@ fn send(address: SocketAddr, mebibytes: u32) -> Result<(), String> {
 }
 
 fn parsed<T: FromStr<Err: Display>>(word: &str) -> Result<T, String> {
-    word.parse()
-        .map_err(|error| format!("{word}: {error}\n{USAGE}"))
+    word.parse().map_err(|error| format!("{word}: {error}\n{USAGE}"))
 }
 
 fn failed<E: Display>(doing: &str) -> impl FnOnce(E) -> String {

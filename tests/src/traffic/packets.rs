@@ -4,8 +4,7 @@
 use crate::capture::pcap;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
-    sockopt,
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
 };
 use std::fs::File;
 use std::io::{self, Write};
@@ -28,15 +27,10 @@ pub fn write(interface: &str, file: &Path, ready: impl FnOnce()) -> io::Result<(
         name => Some(if_nametoindex(name)? as usize),
     };
     let protocol = SockProtocol::EthAll;
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    )?;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     // Beyond the system's limit, and therefore only for the root of the first user namespace: as much as can be had.
-    let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)
-        .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BUFFER));
+    let _ =
+        setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BUFFER));
     let mut file = File::create(file)?;
     file.write_all(&pcap::header())?;
     ready();

@@ -43,10 +43,7 @@ pub fn run(address: SocketAddr, count: u32) -> Result<(), String> {
             println!("{number} answered");
         }
     }
-    let counts: Vec<String> = answers
-        .iter()
-        .map(|(name, count)| format!("{name}: {count}"))
-        .collect();
+    let counts: Vec<String> = answers.iter().map(|(name, count)| format!("{name}: {count}")).collect();
     println!("done: {failed} tries failed, {}", counts.join(", "));
     Ok(())
 }

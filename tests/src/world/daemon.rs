@@ -27,17 +27,12 @@ impl Daemon {
             .create(true)
             .open(&log)
             .map_err(io(format!("opening the log {}", log.display())))?;
-        let errors = file
-            .try_clone()
-            .map_err(io(format!("opening the log {}", log.display())))?;
+        let errors = file.try_clone().map_err(io(format!("opening the log {}", log.display())))?;
         let mut entrance = command
             .stdout(file)
             .stderr(errors)
             .spawn()
-            .map_err(|source| WorldError::Start {
-                program: name.into(),
-                source,
-            })?;
+            .map_err(|source| WorldError::Start { program: name.into(), source })?;
 
         let parent = entrance.id();
         let forked = wait_until(&format!("{name} to start"), Duration::from_secs(5), || {
@@ -50,12 +45,7 @@ impl Daemon {
             }
         });
         match forked {
-            Ok(pid) => Ok(Daemon {
-                name: name.into(),
-                log,
-                entrance,
-                pid,
-            }),
+            Ok(pid) => Ok(Daemon { name: name.into(), log, entrance, pid }),
             Err(error) => {
                 let _ = entrance.kill();
                 let _ = entrance.wait();
@@ -83,11 +73,10 @@ impl Daemon {
         let status = fs::read_to_string(&path).map_err(io(format!("reading {path}")))?;
         // One PID per nested namespace, the innermost last (proc_pid_status(5)).
         let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        pids.and_then(|pids| pids.split_whitespace().last()?.parse().ok())
-            .ok_or_else(|| WorldError::Unexpected {
-                what: format!("{path} should name the process's PIDs"),
-                seen: status.clone(),
-            })
+        pids.and_then(|pids| pids.split_whitespace().last()?.parse().ok()).ok_or_else(|| WorldError::Unexpected {
+            what: format!("{path} should name the process's PIDs"),
+            seen: status.clone(),
+        })
     }
 
     /// The last `lines` lines that it wrote.
@@ -129,8 +118,7 @@ impl Daemon {
     /// [`WorldError::Io`] when it is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.pid.cast_signed());
-        kill(pid, signal)
-            .map_err(|errno| io(format!("sending {signal} to {}", self.name))(errno.into()))
+        kill(pid, signal).map_err(|errno| io(format!("sending {signal} to {}", self.name))(errno.into()))
     }
 
     /// Sends it `signal` and waits until it has ended.
@@ -179,9 +167,5 @@ pub(super) fn tail(path: &Path, lines: usize) -> String {
 }
 
 fn ended(name: &str, status: ExitStatus, log: &Path) -> WorldError {
-    WorldError::Ended {
-        name: name.into(),
-        status: status.to_string(),
-        log: tail(log, 15),
-    }
+    WorldError::Ended { name: name.into(), status: status.to_string(), log: tail(log, 15) }
 }

@@ -77,8 +77,5 @@ pub type Result<T> = std::result::Result<T, WorldError>;
 
 /// Adds to an IO error what was being done.
 pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> WorldError {
-    move |source| WorldError::Io {
-        doing: doing.into(),
-        source,
-    }
+    move |source| WorldError::Io { doing: doing.into(), source }
 }

@@ -76,43 +76,21 @@ impl World {
         if user {
             command.args(["--user", "--map-root-user"]);
         }
-        command.args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "sh",
-            "-c",
-            ANCHOR,
-        ]);
+        command.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", ANCHOR]);
         // A group of its own: Ctrl-C reaches the creator only, whose end closes the lifeline.
-        command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut unshare = command.spawn().map_err(|source| WorldError::Start {
-            program: "unshare".into(),
-            source,
-        })?;
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut unshare = command.spawn().map_err(|source| WorldError::Start { program: "unshare".into(), source })?;
 
         let mut first_line = String::new();
         if let Some(stdout) = unshare.stdout.take() {
-            BufReader::new(stdout)
-                .read_line(&mut first_line)
-                .map_err(io("reading from the world's first process"))?;
+            BufReader::new(stdout).read_line(&mut first_line).map_err(io("reading from the world's first process"))?;
         }
         if first_line.trim() != "ready" {
             return Err(refused(unshare));
         }
         let pid = only_child(unshare.id())?;
         let lifeline = unshare.stdin.take();
-        Ok(World {
-            unshare,
-            lifeline,
-            anchor: Arc::new(Anchor { pid, user }),
-        })
+        Ok(World { unshare, lifeline, anchor: Arc::new(Anchor { pid, user }) })
     }
 
     /// Adds a network namespace with its loopback interface up. `ip netns` inside the world knows it by this name.
@@ -135,13 +113,8 @@ impl World {
     /// The command line that starts a shell in the world, for a person to type.
     pub fn entrance(&self) -> Vec<String> {
         let command = self.anchor.enter(None);
-        let words = [command.get_program()]
-            .into_iter()
-            .chain(command.get_args());
-        words
-            .map(|word| word.to_string_lossy().into_owned())
-            .chain(["sh".to_owned()])
-            .collect()
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).chain(["sh".to_owned()]).collect()
     }
 
     /// It has a user namespace of its own, because its creator is not root.
@@ -176,10 +149,7 @@ impl World {
             .flatten()
             .flatten()
             .map(|entry| {
-                let name = entry
-                    .path()
-                    .file_stem()
-                    .map(|stem| stem.to_string_lossy().into_owned());
+                let name = entry.path().file_stem().map(|stem| stem.to_string_lossy().into_owned());
                 (name.unwrap_or_default(), daemon::tail(&entry.path(), lines))
             })
             .collect();
@@ -193,9 +163,7 @@ impl World {
     /// [`WorldError::Io`] when the world has ended already.
     pub fn keep(mut self) -> Result<u32> {
         if let Some(mut lifeline) = self.lifeline.take() {
-            lifeline
-                .write_all(b"keep\n")
-                .map_err(io("telling the world to stay"))?;
+            lifeline.write_all(b"keep\n").map_err(io("telling the world to stay"))?;
         }
         let pid = self.anchor.pid;
         std::mem::forget(self);
@@ -220,9 +188,7 @@ impl Anchor {
     /// `nsenter` into the world, and into one of its named network namespaces if `network` says so.
     fn enter(&self, network: Option<&str>) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--target={}", self.pid))
-            .args(["--mount", "--pid"]);
+        command.arg(format!("--target={}", self.pid)).args(["--mount", "--pid"]);
         if self.user {
             command.args(["--user", "--preserve-credentials"]);
         }
@@ -244,18 +210,11 @@ pub(crate) fn only_child(parent: u32) -> Result<u32> {
         .split_whitespace()
         .next()
         .and_then(|pid| pid.parse().ok())
-        .ok_or_else(|| WorldError::Unexpected {
-            what: format!("{path} should name a process"),
-            seen: children,
-        })
+        .ok_or_else(|| WorldError::Unexpected { what: format!("{path} should name a process"), seen: children })
 }
 
 fn require_tun() -> Result<()> {
-    match fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")
-    {
+    match fs::File::options().read(true).write(true).open("/dev/net/tun") {
         Ok(_) => Ok(()),
         Err(error) => Err(WorldError::Refused {
             reason: format!("/dev/net/tun can't be opened by this user: {error}"),

@@ -20,10 +20,7 @@ impl Namespace {
     }
 
     pub(super) fn named(anchor: Arc<Anchor>, name: &str) -> Namespace {
-        Namespace {
-            anchor,
-            name: Some(name.to_owned()),
-        }
+        Namespace { anchor, name: Some(name.to_owned()) }
     }
 
     /// The name that `ip netns` inside the world knows it by.
@@ -65,10 +62,7 @@ impl Namespace {
     pub fn output<S: AsRef<OsStr>>(&self, line: &[S]) -> Result<Output> {
         let mut command = self.anchor.enter(self.name.as_deref());
         command.args(line);
-        command.output().map_err(|source| WorldError::Start {
-            program: shown(line),
-            source,
-        })
+        command.output().map_err(|source| WorldError::Start { program: shown(line), source })
     }
 
     /// Runs a command line that has to fail within 20 s, and returns what it wrote to stderr.
@@ -78,11 +72,7 @@ impl Namespace {
     pub fn refused<S: AsRef<OsStr>>(&self, line: impl IntoIterator<Item = S>) -> Result<String> {
         let line = line.into_iter().map(|word| word.as_ref().to_owned());
         // `timeout` exits with 124 and 137.
-        let line: Vec<_> = ["timeout", "--kill-after=1", "20"]
-            .map(Into::into)
-            .into_iter()
-            .chain(line)
-            .collect();
+        let line: Vec<_> = ["timeout", "--kill-after=1", "20"].map(Into::into).into_iter().chain(line).collect();
         let output = self.output(&line)?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         // 1 is an error, 2 a mistake on the command line.
@@ -91,10 +81,7 @@ impl Namespace {
         }
         let said = String::from_utf8_lossy(&output.stdout);
         Err(WorldError::Unexpected {
-            what: format!(
-                "`{}` should be refused with exit status 1 or 2",
-                shown(&line)
-            ),
+            what: format!("`{}` should be refused with exit status 1 or 2", shown(&line)),
             seen: format!("{}: {error}{said}", output.status),
         })
     }
@@ -103,11 +90,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn spawn<S: AsRef<OsStr>>(
-        &self,
-        name: &str,
-        line: impl IntoIterator<Item = S>,
-    ) -> Result<Daemon> {
+    pub fn spawn<S: AsRef<OsStr>>(&self, name: &str, line: impl IntoIterator<Item = S>) -> Result<Daemon> {
         let mut command = self.anchor.enter(self.name.as_deref());
         // A log is a file: no colours.
         command.args(line).env("NO_COLOR", "1");
@@ -135,8 +118,5 @@ impl Namespace {
 }
 
 fn shown<S: AsRef<OsStr>>(line: &[S]) -> String {
-    line.iter()
-        .map(|word| word.as_ref().to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    line.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

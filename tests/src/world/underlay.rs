@@ -40,21 +40,13 @@ impl Underlay {
     /// When `ip` fails, for example because an address is not one.
     pub fn connect(&self, namespace: &Namespace, addresses: &[&str]) -> Result<()> {
         let port = namespace.name();
-        self.wire.run([
-            "ip", "link", "add", "name", port, "type", "veth", "peer", "name", INTERFACE, "netns",
-            port,
-        ])?;
-        self.wire
-            .run(["ip", "link", "set", "dev", port, "master", BRIDGE, "up"])?;
+        self.wire.run(["ip", "link", "add", "name", port, "type", "veth", "peer", "name", INTERFACE, "netns", port])?;
+        self.wire.run(["ip", "link", "set", "dev", port, "master", BRIDGE, "up"])?;
         namespace.run(["ip", "link", "set", INTERFACE, "up"])?;
         for address in addresses {
             // Without `nodad` an IPv6 address can't be used for its first second.
             let nodad = address.contains(':').then_some("nodad");
-            namespace.run(
-                ["ip", "address", "add", address, "dev", INTERFACE]
-                    .into_iter()
-                    .chain(nodad),
-            )?;
+            namespace.run(["ip", "address", "add", address, "dev", INTERFACE].into_iter().chain(nodad))?;
         }
         Ok(())
     }

@@ -20,11 +20,7 @@ pub enum Look<T> {
 /// # Errors
 /// [`WorldError::Deadline`] when it does not hold within `deadline`, naming `what` and the last observation; the error
 /// of `look` at once when it fails.
-pub fn wait_until<T>(
-    what: &str,
-    deadline: Duration,
-    mut look: impl FnMut() -> Result<Look<T>>,
-) -> Result<T> {
+pub fn wait_until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
     let started = Instant::now();
     loop {
         let seen = match look()? {
@@ -32,11 +28,7 @@ pub fn wait_until<T>(
             Look::NotYet(seen) => seen,
         };
         if started.elapsed() >= deadline {
-            return Err(WorldError::Deadline {
-                what: what.into(),
-                waited: deadline,
-                seen,
-            });
+            return Err(WorldError::Deadline { what: what.into(), waited: deadline, seen });
         }
         std::thread::sleep(INTERVAL);
     }
@@ -51,21 +43,14 @@ mod tests {
         let mut looks = 0;
         let result = wait_until("the third look", Duration::from_secs(60), || {
             looks += 1;
-            Ok(if looks == 3 {
-                Look::Holds(looks)
-            } else {
-                Look::NotYet(looks.to_string())
-            })
+            Ok(if looks == 3 { Look::Holds(looks) } else { Look::NotYet(looks.to_string()) })
         });
         assert_eq!(result.unwrap(), 3);
     }
 
     #[test]
     fn names_the_condition_and_the_last_observation_at_the_deadline() {
-        let error = wait_until::<()>("rain", Duration::ZERO, || {
-            Ok(Look::NotYet("sunshine".into()))
-        })
-        .unwrap_err();
+        let error = wait_until::<()>("rain", Duration::ZERO, || Ok(Look::NotYet("sunshine".into()))).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("rain") && text.contains("sunshine"), "{text}");
     }
