@@ -9,7 +9,7 @@ use crate::world::{ROOT, seeds};
 fn the_same_seed_brings_the_same_trace_and_another_seed_another() {
     for seed in seeds(1) {
         let run = |seed| {
-            let mut world = churned(seed, Duration::from_secs(10));
+            let mut world = churned(seed, Duration::from_secs(6));
             for host in [3, ROOT] {
                 world.crash(host);
                 world.run(Duration::from_secs(1));

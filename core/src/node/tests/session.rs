@@ -130,6 +130,17 @@ fn a_node_that_joins_says_its_own_key_once_and_then_speaks_under_it() {
 }
 
 #[test]
+fn a_manager_that_comes_back_is_greeted_at_once_however_long_the_last_hello_has_been_unanswered() {
+    let mut world = World::ready();
+    // The renewal after three seconds is repeated less and less often: the next time in 750 ms.
+    world.run(6_000);
+    world.said.clear();
+    world.manager(Message::Restarted { epoch: 2 });
+    world.manager(Message::Restarted { epoch: 2 });
+    assert_eq!(hellos(&world).len(), 1);
+}
+
+#[test]
 fn a_manager_that_has_forgotten_is_told_everything_again() {
     let (mut world, stream) = World::with_servers(&[(0, B)]);
     let before = world.node.client().interests();

@@ -54,6 +54,7 @@ pub(super) struct Session {
     last_request: u32,
     tries: u8,
     next_hello: Instant,
+    last_hello: Instant,
     last_welcome: Instant,
     refusal: Late<Refusal>,
 }
@@ -70,6 +71,7 @@ impl Session {
             last_request: 0,
             tries: 0,
             next_hello: Instant::ZERO,
+            last_hello: Instant::ZERO,
             last_welcome: Instant::ZERO,
             refusal: Late::new(),
         }
@@ -125,6 +127,7 @@ impl Session {
             self.first_request = self.last_request;
         }
         self.request = self.last_request;
+        self.last_hello = now;
         self.next_hello = now.saturating_add(HELLO.after(self.tries));
         self.tries = self.tries.saturating_add(1);
         Some(self.request)
@@ -166,7 +169,8 @@ impl Session {
     pub(super) fn restarted(&mut self, now: Instant, epoch: u32) {
         // A manager that has lost its session with this node says so even when its epoch is the known one.
         let _ = epoch;
-        if self.request == 0 {
+        // A `Hello` of a moment ago may be on its way; an older one went to the manager that is no more.
+        if self.request == 0 || now >= self.last_hello.saturating_add(HELLO.first) {
             self.hello_now(now);
         }
     }
