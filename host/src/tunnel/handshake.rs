@@ -54,7 +54,7 @@ impl Tunnels {
                 let key = NodeKey(initiation.peer_static_public().to_bytes());
                 match self.peers.find(&key, via) {
                     Some(peer) => self.answer(peer, initiation, from, now),
-                    None if via == Local::Own => self.keep(key, from, datagram, now),
+                    None if via == Local::Own => self.keep(key, from, datagram, initiation, now),
                     None => Err(TunnelDrop::UnknownKey),
                 }
             }
@@ -74,7 +74,14 @@ impl Tunnels {
         let answered = match self.own.receive(kept.from, &kept.datagram, now) {
             Ok(Received::Message(ReceivedMessage::HandshakeInitiation(initiation))) => {
                 match self.peers.find(key, Local::Own) {
-                    Some(peer) => self.answer(peer, initiation, kept.from, now).map(|_| ()),
+                    Some(peer) => {
+                        let mut answered = self.answer(peer, initiation, kept.from, now);
+                        // The key was a peer before: this very initiation was noted when it came.
+                        if let (Err(TunnelDrop::ReplayedInitiation), Some(first)) = (&answered, kept.parsed) {
+                            answered = self.answer(peer, first, kept.from, now);
+                        }
+                        answered.map(|_| ())
+                    }
                     None => Err(TunnelDrop::UnknownKey),
                 }
             }
@@ -194,10 +201,17 @@ impl Tunnels {
         Ok(Opened::Handshake { peer })
     }
 
-    fn keep(&mut self, key: NodeKey, from: SocketAddr, datagram: &[u8], now: Instant) -> Result<Opened, TunnelDrop> {
+    fn keep(
+        &mut self,
+        key: NodeKey,
+        from: SocketAddr,
+        datagram: &[u8],
+        parsed: HandshakeInitiation,
+        now: Instant,
+    ) -> Result<Opened, TunnelDrop> {
         self.drop_stale_kept(now);
         let datagram = datagram.try_into().map_err(|_| TunnelDrop::Malformed)?;
-        if self.kept.keep(key, from, datagram, now) == Cost::Displaced {
+        if self.kept.keep(key, from, datagram, Some(parsed), now) == Cost::Displaced {
             self.counters.count(TunnelDrop::UnknownKeyDisplaced);
         }
         self.counters.unknown_keys_kept += 1;

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sanstun::HandshakeInitiation;
+
 use crate::identity::NodeKey;
 
 /// The most initiations that are kept.
@@ -19,6 +21,8 @@ pub(super) struct Kept {
     pub(super) key: NodeKey,
     pub(super) from: SocketAddr,
     pub(super) datagram: [u8; INITIATION_LEN],
+    /// As it was parsed when it came.
+    pub(super) parsed: Option<HandshakeInitiation>,
     since: Instant,
     told: bool,
 }
@@ -31,7 +35,8 @@ pub(super) enum Cost {
     Displaced,
 }
 
-/// The datagrams are kept as they came, not their parsed form, so that the replay check sees them when they are used.
+/// The datagrams are kept as they came, so that the replay check of a new peer sees them when they are used; and parsed, because for
+/// a key that was a peer before that check has seen them already.
 #[derive(Default)]
 pub(super) struct KeptInitiations {
     kept: Vec<Kept>,
@@ -45,6 +50,7 @@ impl KeptInitiations {
         key: NodeKey,
         from: SocketAddr,
         datagram: [u8; INITIATION_LEN],
+        parsed: Option<HandshakeInitiation>,
         now: Instant,
     ) -> Cost {
         let mut told = false;
@@ -58,7 +64,7 @@ impl KeptInitiations {
             self.kept.remove(0);
             cost = Cost::Displaced;
         }
-        self.kept.push(Kept { key, from, datagram, since: now, told });
+        self.kept.push(Kept { key, from, datagram, parsed, since: now, told });
         cost
     }
 
@@ -100,9 +106,9 @@ mod tests {
         let now = Instant::now();
         let mut kept = KeptInitiations::default();
         for n in 0..KEPT_INITIATIONS as u8 {
-            assert_eq!(kept.keep(key(n), from(), [n; 148], now), Cost::Nothing);
+            assert_eq!(kept.keep(key(n), from(), [n; 148], None, now), Cost::Nothing);
         }
-        assert_eq!(kept.keep(key(100), from(), [100; 148], now), Cost::Displaced);
+        assert_eq!(kept.keep(key(100), from(), [100; 148], None, now), Cost::Displaced);
         assert!(kept.take(&key(0)).is_none());
         assert!(kept.take(&key(1)).is_some());
         assert!(kept.take(&key(100)).is_some());
@@ -114,7 +120,7 @@ mod tests {
         let now = Instant::now();
         let mut kept = KeptInitiations::default();
         for n in 0..100 {
-            assert_eq!(kept.keep(key(1), from(), [n; 148], now), Cost::Nothing);
+            assert_eq!(kept.keep(key(1), from(), [n; 148], None, now), Cost::Nothing);
         }
         assert_eq!(kept.take(&key(1)).unwrap().datagram, [99; 148]);
         assert!(kept.take(&key(1)).is_none());
@@ -124,12 +130,12 @@ mod tests {
     fn a_key_is_told_once_while_it_repeats_quickly_and_again_after_a_while() {
         let now = Instant::now();
         let mut kept = KeptInitiations::default();
-        kept.keep(key(1), from(), [1; 148], now);
+        kept.keep(key(1), from(), [1; 148], None, now);
         assert_eq!(kept.next_untold(), Some((key(1), from())));
         assert_eq!(kept.next_untold(), None);
-        kept.keep(key(1), from(), [2; 148], now + Duration::from_secs(1));
+        kept.keep(key(1), from(), [2; 148], None, now + Duration::from_secs(1));
         assert_eq!(kept.next_untold(), None);
-        kept.keep(key(1), from(), [3; 148], now + Duration::from_secs(5));
+        kept.keep(key(1), from(), [3; 148], None, now + Duration::from_secs(5));
         assert_eq!(kept.next_untold(), Some((key(1), from())));
     }
 
@@ -137,7 +143,7 @@ mod tests {
     fn an_initiation_is_forgotten_after_its_time() {
         let now = Instant::now();
         let mut kept = KeptInitiations::default();
-        kept.keep(key(1), from(), [1; 148], now);
+        kept.keep(key(1), from(), [1; 148], None, now);
         assert_eq!(kept.drop_stale(now + KEPT_FOR - Duration::from_millis(1)), 0);
         assert_eq!(kept.drop_stale(now + KEPT_FOR), 1);
         assert!(kept.take(&key(1)).is_none());

@@ -73,6 +73,25 @@ fn a_kept_initiation_can_be_used_only_once() {
 }
 
 #[test]
+fn an_initiation_of_a_key_that_was_a_peer_before_is_answered_when_it_becomes_one_again() {
+    let (mut net, b, a) = Net::connected();
+    net.nodes[1].tunnels.remove_peer(a);
+    net.pass(secs(1));
+    let now = net.now;
+    net.nodes[0].tunnels.restart_handshake(b, now).unwrap();
+    net.send(0, b, b"again");
+    net.run();
+    assert!(!net.texts(1).contains(&"again".to_owned()), "strangers get no answer");
+    let initiation = net.wire.iter().rfind(|sent| sent.bytes[0] == 1).unwrap().clone();
+    net.pass(Duration::from_millis(300));
+    net.introduce(1, 0);
+    net.run();
+    assert_eq!(net.texts(1).last().unwrap(), "again", "no repeat was needed");
+    let replayed = net.deliver(initiation.from, initiation.to, initiation.bytes);
+    assert_eq!(replayed, Some(Opened::Dropped(TunnelDrop::ReplayedInitiation)));
+}
+
+#[test]
 fn an_initiation_kept_too_long_is_not_answered() {
     let mut net = Net::new(2);
     let b = net.introduce(0, 1);
