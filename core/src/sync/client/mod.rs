@@ -250,7 +250,8 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                     }
                 }
             }
-            Message::Restarted { epoch } => self.session.restarted(now, epoch),
+            // A manager that has lost its session with this node says so even when its epoch is the known one.
+            Message::Restarted { epoch: _ } => self.session.restarted(now),
             Message::Table(page) => self.handle_page(now, &page, router),
             Message::NotFound { stream } => self.handle_not_found(now, stream, router),
             Message::Attached(attached) => {

@@ -166,9 +166,7 @@ impl Session {
         self.hello_now(now);
     }
 
-    pub(super) fn restarted(&mut self, now: Instant, epoch: u32) {
-        // A manager that has lost its session with this node says so even when its epoch is the known one.
-        let _ = epoch;
+    pub(super) fn restarted(&mut self, now: Instant) {
         // A `Hello` of a moment ago may be on its way; an older one went to the manager that is no more.
         if self.request == 0 || now >= self.last_hello.saturating_add(HELLO.first) {
             self.hello_now(now);
