@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use acorn_core::addr::{Dual, Pool, PoolError, WorkerSubnet};
 use acorn_core::router::Attachment;
@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::DataplaneHandle;
 use super::dataplane::{Command, Event};
+use super::engine_clock::EngineClock;
 use super::state::{AttachmentRecord, HostRecord, ManagerEntry, NodeState, StateError};
 use crate::api::error::ApiError;
 use crate::api::types::{AttachRequest, Attached, Namespace};
@@ -52,7 +53,7 @@ pub struct Attachments {
     state: NodeState,
     /// Offsets in the node's subnets; the top one is the host's.
     pool: Pool<64>,
-    started: Instant,
+    clock: EngineClock,
 }
 
 impl Attachments {
@@ -66,9 +67,9 @@ impl Attachments {
         dataplane: DataplaneHandle,
         events: mpsc::UnboundedSender<Event>,
         state: NodeState,
-        started: Instant,
+        clock: EngineClock,
     ) -> Result<Self, StateError> {
-        let mut this = Self { settings, host, dataplane, events, state, pool: Pool::new(1, 0), started };
+        let mut this = Self { settings, host, dataplane, events, state, pool: Pool::new(1, 0), clock };
         if let Some(subnet) = this.state.subnet {
             this.use_subnet(subnet).await;
             if let Some(host) = this.state.host {
@@ -394,8 +395,7 @@ impl Attachments {
     }
 
     fn now(&self) -> acorn_core::time::Instant {
-        let millis = self.started.elapsed().as_millis();
-        acorn_core::time::Instant::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        self.clock.now()
     }
 
     fn store(&mut self) -> Result<(), StateError> {

@@ -13,6 +13,7 @@ use static_cell::ConstStaticCell;
 use tokio::sync::oneshot;
 use tracing::debug;
 
+use super::engine_clock::EngineClock;
 use super::wake::Waker;
 use crate::root::{KeyEvent, Root};
 
@@ -107,17 +108,17 @@ impl ManagerHandle {
 pub struct Manager {
     root: Root,
     server: &'static mut RootServer,
-    started: Instant,
+    clock: EngineClock,
     from: Receiver<ToManager>,
     to: SyncSender<FromManager>,
     waker: Arc<Waker>,
 }
 
 impl Manager {
-    /// Puts the thread's parts together. `epoch` must be new with every start; `started` is the zero of the root's clock.
+    /// Puts the thread's parts together. `epoch` must be new with every start.
     pub fn new(
         root: Root,
-        started: Instant,
+        clock: EngineClock,
         epoch: u32,
         hash_key: HashKey,
         retention: Duration,
@@ -131,7 +132,7 @@ impl Manager {
         let overflow = Arc::new(AtomicU64::new(0));
         let link = ManagerLink { to: to_manager.clone(), from: from_manager, overflow: overflow.clone() };
         let handle = ManagerHandle { to: to_manager, overflow };
-        (Self { root, server, started, from, to, waker }, link, handle)
+        (Self { root, server, clock, from, to, waker }, link, handle)
     }
 
     /// Serves until the data plane has ended.
@@ -159,7 +160,7 @@ impl Manager {
             if self.flush(now, &mut out).is_err() {
                 return;
             }
-            let due = self.server.poll_timeout().map(|at| self.started + Duration::from_millis(at.as_millis()));
+            let due = self.server.poll_timeout().map(|at| self.clock.when(at));
             let until = due.map_or(next_expiry, |due| due.min(next_expiry));
             match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(message) => {
@@ -222,7 +223,6 @@ impl Manager {
     }
 
     fn time(&self) -> acorn_core::time::Instant {
-        let millis = self.started.elapsed().as_millis();
-        acorn_core::time::Instant::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        self.clock.now()
     }
 }

@@ -10,6 +10,7 @@
 mod attachments;
 mod control;
 mod dataplane;
+mod engine_clock;
 mod manager;
 mod state;
 mod wake;
@@ -41,6 +42,7 @@ use zeroize::Zeroizing;
 use self::attachments::{Attachments, Settings};
 use self::control::Control;
 use self::dataplane::{Command, Dataplane, Event, HostNode, NodeParts, Udp};
+use self::engine_clock::EngineClock;
 use self::manager::Manager;
 use self::state::NodeState;
 use self::wake::Waker;
@@ -98,6 +100,7 @@ impl DataplaneHandle {
 /// When called twice in one process.
 pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
     let started = Instant::now();
+    let engine_clock = EngineClock::new(started);
     let directory = &config.daemon.state;
     let _lock = lock_state(directory)?;
     let socket = ControlSocket::bind(&config.daemon.socket)?;
@@ -113,10 +116,10 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
 
     let own_endpoint = config.daemon.advertise.or(Some(config.daemon.listen).filter(|at| !at.ip().is_unspecified()));
     let own = ManagerRecord { key: identity.public(), endpoint: Endpoint::from(own_endpoint) };
-    let manager = if role.is_root() { Some(open_root(&config, role, plan, own, started, &waker)?) } else { None };
+    let manager = if role.is_root() { Some(open_root(&config, role, plan, own, engine_clock, &waker)?) } else { None };
     let (events, event_queue) = mpsc::unbounded_channel();
     let node = match role.is_node() {
-        true => Some(open_node(&config, role, plan, &identity, own, &mut tunnels, events.clone(), started).await?),
+        true => Some(open_node(&config, role, plan, &identity, own, &mut tunnels, events.clone(), engine_clock).await?),
         false => None,
     };
 
@@ -127,7 +130,8 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
     };
     let (parts, node_side) =
         node.map_or((None, None), |(parts, host, state, settings)| (Some(parts), Some((host, state, settings))));
-    let dataplane = Dataplane::new(&identity, started, tunnels, clock, udp, parts, manager_link, command_queue, waker);
+    let dataplane =
+        Dataplane::new(&identity, engine_clock, tunnels, clock, udp, parts, manager_link, command_queue, waker);
     let (stop, mut stopped) = watch::channel(false);
     if let Some(manager) = manager_thread {
         spawn_thread("acorn-root", stop.clone(), move || {
@@ -140,7 +144,7 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
 
     let attachments = match node_side {
         Some((host, state, settings)) => {
-            let attachments = Attachments::open(settings, host, handle.clone(), events, state, started).await?;
+            let attachments = Attachments::open(settings, host, handle.clone(), events, state, engine_clock).await?;
             let attachments = Arc::new(Mutex::new(attachments));
             tokio::spawn(follow(event_queue, attachments.clone(), joining));
             Some(attachments)
@@ -224,7 +228,7 @@ fn open_root(
     role: Role,
     plan: AddressPlan,
     own: ManagerRecord,
-    started: Instant,
+    engine_clock: EngineClock,
     waker: &Arc<Waker>,
 ) -> anyhow::Result<OpenedRoot> {
     let seconds = |s: u32| Duration::from_secs(s.into());
@@ -241,7 +245,7 @@ fn open_root(
         root.register_node_key(zero, own.key)?;
     }
     let retention = settings.retention;
-    Ok(Manager::new(root, started, nonzero_epoch()?, hash_key()?, retention, waker.clone()))
+    Ok(Manager::new(root, engine_clock, nonzero_epoch()?, hash_key()?, retention, waker.clone()))
 }
 
 type OpenedNode = (NodeParts, Host, NodeState, Settings);
@@ -255,7 +259,7 @@ async fn open_node(
     own: ManagerRecord,
     tunnels: &mut Tunnels,
     events: mpsc::UnboundedSender<Event>,
-    started: Instant,
+    engine_clock: EngineClock,
 ) -> anyhow::Result<OpenedNode> {
     let path = config.daemon.state.join(state::FILE_NAME);
     let mut state = NodeState::load(&path)?;
@@ -317,9 +321,8 @@ async fn open_node(
         profile,
         managers: &managers,
     };
-    let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     engine
-        .start(acorn_core::time::Instant::from_millis(now), node_config)
+        .start(engine_clock.now(), node_config)
         .map_err(|full| anyhow!("the engine has no room for its managers: {full:?}"))?;
     let settings = Settings { path, tun: tun_name, prefix, mtu, service_nets: service_nets(&plan)? };
     Ok((NodeParts { engine, tun, token, events }, host, state, settings))

@@ -21,41 +21,12 @@ use crate::net::netlink::{Existing, Link, NetlinkError};
 use crate::net::route::Route;
 use crate::net::sysctl::SysctlError;
 use crate::net::{Host, ServiceNets, fence, silence_ipv6};
+use acorn_core::packet::Offload;
 
 /// An open TUN, non-blocking. Dropping it removes the interface.
 pub struct Tun {
     device: SyncDevice,
     name: IfName,
-}
-
-/// What the kernel left to be done on a packet from the TUN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offload {
-    /// How far the transport checksum is.
-    pub checksum: Checksum,
-    /// The payload bytes per segment of a packet that is still to be cut into
-    /// several; `None` for an ordinary packet.
-    pub gso_size: Option<u16>,
-}
-
-/// How far the transport checksum of a packet is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// It is complete.
-    Full,
-    /// It holds the uncomplemented sum of the pseudo-header. The sum from `start`
-    /// to the end is still to be added, `offset` bytes behind `start`.
-    Partial {
-        /// Byte offset in the packet where the sum begins.
-        start: u16,
-        /// Byte offset of the checksum field behind `start`.
-        offset: u16,
-    },
-}
-
-impl Offload {
-    /// A packet that is complete as it is.
-    pub const NONE: Self = Self { checksum: Checksum::Full, gso_size: None };
 }
 
 /// The addresses and routes of a node's TUN.

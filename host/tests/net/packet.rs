@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
-use acorn::net::tun::{Offload, Tun};
+use acorn::net::tun::Tun;
 use acorn::net::veth::AttachSpec;
+use acorn_core::packet::Offload;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::stage::DEADLINE;

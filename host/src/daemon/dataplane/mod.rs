@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use acorn_core::addr::{Dual, WorkerSubnet};
 use acorn_core::node::{Action, Node, Output};
-use acorn_core::packet::{Checksum, Offload};
 use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome, RequestId};
 use acorn_core::sync::directory::Sender;
@@ -31,11 +30,12 @@ use tracing::{debug, trace, warn};
 
 use self::peers::PeerBook;
 pub use self::udp::Udp;
+use super::engine_clock::EngineClock;
 use super::manager::ManagerLink;
 use super::wake::Waker;
 use crate::api::types::{Drops, Status, Table};
 use crate::identity::{HandshakeClock, Identity, JoinToken};
-use crate::net::tun::{self, Tun};
+use crate::net::tun::Tun;
 use crate::tunnel::{MAX_PAYLOAD, Opened, PeerHandle, Sealed, SendError, Tunnels, sealed_len};
 
 /// What a Linux node can hold: services, instances, nodes, flows, attachments, waiting packets.
@@ -111,7 +111,7 @@ pub struct NodeParts {
 /// The data plane of one process.
 pub struct Dataplane {
     own: NodeKey,
-    started: Instant,
+    engine_clock: EngineClock,
     tunnels: Tunnels,
     clock: HandshakeClock,
     next_clock_check: Instant,
@@ -137,11 +137,11 @@ struct Buffers {
 }
 
 impl Dataplane {
-    /// Puts the parts together. `started` is the zero of the engine's clock.
+    /// Puts the parts together.
     #[expect(clippy::too_many_arguments, reason = "each is a part of its own, put together once")]
     pub fn new(
         identity: &Identity,
-        started: Instant,
+        engine_clock: EngineClock,
         tunnels: Tunnels,
         clock: HandshakeClock,
         udp: Udp,
@@ -152,10 +152,10 @@ impl Dataplane {
     ) -> Self {
         Self {
             own: identity.public(),
-            started,
+            engine_clock,
             tunnels,
             clock,
-            next_clock_check: started,
+            next_clock_check: Instant::now(),
             udp,
             peers: PeerBook::default(),
             lingering: VecDeque::new(),
@@ -204,14 +204,13 @@ impl Dataplane {
 
     /// Time as the engine knows it.
     fn engine_time(&self, now: Instant) -> acorn_core::time::Instant {
-        let millis = now.saturating_duration_since(self.started).as_millis();
-        acorn_core::time::Instant::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        self.engine_clock.at(now)
     }
 
     /// Sleeps until a descriptor is ready or something is due.
     fn wait(&mut self, now: Instant) -> io::Result<Ready> {
         let engine_due = self.node.as_ref().and_then(|node| node.engine.poll_timeout());
-        let engine_due = engine_due.map(|at| self.started + Duration::from_millis(at.as_millis()));
+        let engine_due = engine_due.map(|at| self.engine_clock.when(at));
         let due = [self.tunnels.poll_timeout(), engine_due, Some(self.next_clock_check)].into_iter().flatten().min();
         let left = due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now));
         // Rounded up, or the last millisecond would be spent spinning.
@@ -241,12 +240,7 @@ impl Dataplane {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let action = node.engine.handle_tun(
-                at,
-                &mut self.buffers.packet[..len],
-                core_offload(offload),
-                &mut self.buffers.reply,
-            );
+            let action = node.engine.handle_tun(at, &mut self.buffers.packet[..len], offload, &mut self.buffers.reply);
             trace!(len, ?action, "from the TUN");
             self.act(now, action);
             // Packets that waited go before the next one of the same flow.
@@ -426,15 +420,5 @@ impl Buffers {
             Source::Packet => &self.packet,
             Source::Reply => &self.reply,
         }
-    }
-}
-
-fn core_offload(offload: tun::Offload) -> Offload {
-    Offload {
-        checksum: match offload.checksum {
-            tun::Checksum::Full => Checksum::Full,
-            tun::Checksum::Partial { start, offset } => Checksum::Partial { start, offset },
-        },
-        gso_size: offload.gso_size.unwrap_or(0),
     }
 }
