@@ -88,7 +88,7 @@ impl<const L: usize> Attachments<L> {
     ///
     /// # Errors
     /// [`TableFull`] when there is no room for another one.
-    pub(crate) fn put(&mut self, attachment: Attachment) -> Result<bool, TableFull> {
+    pub fn put(&mut self, attachment: Attachment) -> Result<bool, TableFull> {
         let at_address = self.by_namespace_ip(IpAddr::V4(attachment.namespace_ip.v4));
         if at_address.is_some_and(|old| self.get(old.row()) == Some(&attachment)) {
             return Ok(false);
@@ -107,7 +107,7 @@ impl<const L: usize> Attachments<L> {
     }
 
     /// Takes an attachment out.
-    pub(crate) fn remove(&mut self, id: InstanceId) -> Option<Attachment> {
+    pub fn remove(&mut self, id: InstanceId) -> Option<Attachment> {
         let row = self.slots.iter().find(|row| self.rows.get(*row).is_some_and(|a| a.id == id))?;
         self.remove_row(row)
     }

@@ -246,7 +246,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     ///
     /// # Errors
     /// [`TableFull`] when there is no room for another service.
-    pub(crate) fn ensure_service(&mut self, id: ServiceId) -> Result<usize, TableFull> {
+    pub fn ensure_service(&mut self, id: ServiceId) -> Result<usize, TableFull> {
         if let Some(slot) = self.find_service(id) {
             return Ok(slot);
         }
@@ -259,7 +259,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Sets a service's name and addresses. The turns of addresses that stay go on.
-    pub(crate) fn set_header(&mut self, slot: usize, header: &ServiceHeader, registry: &Registry) {
+    pub fn set_header(&mut self, slot: usize, header: &ServiceHeader, registry: &Registry) {
         self.remember_cursors(slot, |address| {
             let mut staying = header.service_ips.iter();
             !staying.any(|record| record.address == address)
@@ -297,7 +297,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     ///
     /// # Errors
     /// [`TableFull`] when there is no room for another instance.
-    pub(crate) fn put_instance(
+    pub fn put_instance(
         &mut self,
         service: usize,
         record: &InstanceRecord,
@@ -333,7 +333,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Takes an instance out.
-    pub(crate) fn remove_instance(&mut self, slot: usize) {
+    pub fn remove_instance(&mut self, slot: usize) {
         if !self.instance_slots.is_used(slot) {
             return;
         }
@@ -344,7 +344,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Takes a service out, with all its instances.
-    pub(crate) fn remove_service(&mut self, slot: usize) {
+    pub fn remove_service(&mut self, slot: usize) {
         loop {
             let first = self.instances_of(slot).next();
             let Some(instance) = first else { break };
@@ -360,7 +360,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Marks that the service's table is whole: it may be picked from.
-    pub(crate) fn set_complete(&mut self, slot: usize, complete: bool) {
+    pub fn set_complete(&mut self, slot: usize, complete: bool) {
         if let Some(service) = self.services.get_mut(slot) {
             service.complete = complete;
         }

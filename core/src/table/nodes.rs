@@ -12,7 +12,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     ///
     /// # Errors
     /// [`TableFull`] when there is no room for another node.
-    pub(crate) fn put_node(&mut self, record: &NodeRecord) -> Result<usize, TableFull> {
+    pub fn put_node(&mut self, record: &NodeRecord) -> Result<usize, TableFull> {
         const FULL: fn(usize) -> TableFull = |limit| TableFull { kind: Kind::Nodes, limit };
         if let Some(slot) = self.find_node(&record.key) {
             let node = self.nodes.get_mut(slot).ok_or(FULL(N))?;
@@ -66,7 +66,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Changes what the engine itself notes about a node.
-    pub(crate) fn node_mut(&mut self, slot: usize) -> Option<&mut Node> {
+    pub fn node_mut(&mut self, slot: usize) -> Option<&mut Node> {
         if !self.node_slots.is_used(slot) {
             return None;
         }
