@@ -8,11 +8,13 @@
 //! that each of its accesses is known to be inside.
 
 pub mod checksum;
+mod host;
 mod parse;
 pub mod reply;
 mod rewrite;
 mod view;
 
+pub use host::is_one_host;
 pub use rewrite::{RewriteError, rewrite};
 pub use view::{Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport, View};
 
