@@ -2,6 +2,7 @@
 //!
 //! [`View::parse`] checks a packet once; everything after that works on the [`View`] and never copies the payload:
 //! - [`rewrite`] changes its addresses and mends its checksums ([`checksum`], RFC 1624);
+//! - [`rewrite_error`] does so to an ICMP error and the packet that it quotes ([`Quote`]);
 //! - [`reply`] builds TCP resets and ICMP errors that answer it.
 //!
 //! Nothing here panics, whatever the bytes. The fields are read with [`smoltcp::wire`] over arrays of the headers' fixed size, so
@@ -10,11 +11,13 @@
 pub mod checksum;
 mod host;
 mod parse;
+mod quote;
 pub mod reply;
 mod rewrite;
 mod view;
 
 pub use host::is_one_host;
+pub use quote::{Quote, rewrite_error};
 pub use rewrite::{RewriteError, rewrite};
 pub use view::{Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport, View};
 
