@@ -47,7 +47,13 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     let packet = buf.get(..usize::from(total_len)).ok_or(Malformed::Truncated)?;
     let payload = packet.get(usize::from(header_len)..).ok_or(Malformed::TotalLength)?;
 
-    let fragment = Fragment { offset: ip.frag_offset(), more: ip.more_frags(), id: u32::from(ip.ident()) };
+    let fragment = Fragment {
+        offset: ip.frag_offset(),
+        // An IPv4 packet is below 2¹⁶ bytes.
+        len: payload.len() as u16,
+        more: ip.more_frags(),
+        id: u32::from(ip.ident()),
+    };
     if !fragment.is_whole() {
         check_fragment(fragment, payload.len(), usize::from(header_len))?;
     }
@@ -167,8 +173,13 @@ impl<'a> Chain<'a> {
         let [next_header, _, fields @ ..] = fixed;
         // smoltcp's header starts behind the two bytes that all extension headers share, and counts in units of eight bytes.
         let header = Ipv6FragmentHeader::new_unchecked(fields);
-        let fragment =
-            Fragment { offset: header.frag_offset().saturating_mul(8), more: header.more_frags(), id: header.ident() };
+        let fragment = Fragment {
+            offset: header.frag_offset().saturating_mul(8),
+            // What is behind the fixed header of an IPv6 packet is below 2¹⁶ bytes.
+            len: payload.len() as u16,
+            more: header.more_frags(),
+            id: header.ident(),
+        };
         // A packet may have the header and still be whole ("atomic", RFC 6946).
         if !fragment.is_whole() {
             if !self.quoted {

@@ -200,7 +200,13 @@ impl<'a> Header<'a> {
             src: IpAddr::V4(ip.src_addr()),
             dst: IpAddr::V4(ip.dst_addr()),
             protocol: Protocol::from_number(number, Family::V4),
-            fragment: Fragment { offset: ip.frag_offset(), more: ip.more_frags(), id: u32::from(ip.ident()) },
+            fragment: Fragment {
+                offset: ip.frag_offset(),
+                // A quote may end before its packet does.
+                len: 0,
+                more: ip.more_frags(),
+                id: u32::from(ip.ident()),
+            },
             transport: quoted.get(header_len..)?,
             transport_len: usize::from(ip.total_len()).saturating_sub(header_len),
         })

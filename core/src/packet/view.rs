@@ -159,6 +159,8 @@ impl fmt::Display for Protocol {
 pub struct Fragment {
     /// Where it starts, in bytes from the start of the datagram's payload; 0 for the first.
     pub offset: u16,
+    /// How much of the datagram's payload it has, in bytes.
+    pub len: u16,
     /// Whether more follow.
     pub more: bool,
     /// The datagram it belongs to; 16 bits in IPv4.
@@ -167,7 +169,7 @@ pub struct Fragment {
 
 impl Fragment {
     /// The place of a packet that is not a fragment.
-    pub(super) const WHOLE: Self = Self { offset: 0, more: false, id: 0 };
+    pub(super) const WHOLE: Self = Self { offset: 0, len: 0, more: false, id: 0 };
 
     /// Whether it is the datagram and not a fragment of it.
     pub(super) const fn is_whole(self) -> bool {
