@@ -2,9 +2,9 @@
 
 use core::net::IpAddr;
 
-use super::{Router, Verdict, address_of, is_unicast, note, ports_of, reopens};
+use super::{Router, Verdict, address_of, is_unicast, ports_of};
 use crate::addr::Dual;
-use crate::flow::{Flow, FlowKey, Stage};
+use crate::flow::{Fins, Flow, FlowKey, Stage};
 use crate::packet::{Offload, View, rewrite};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
@@ -29,7 +29,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             if current && flow.node as usize != peer {
                 return self.drop(DropReason::SpoofedSource);
             }
-            if current && !self.flows.is_dead(flow, now) && !reopens(flow, &view) {
+            if current && !self.flows.is_dead(flow, now) && !flow.reopens(&view) {
                 return self.deliver(now, row, packet, &view);
             }
             self.end_flow(row);
@@ -89,6 +89,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             remote_port: key.src_port,
             protocol: key.protocol,
             stage: Stage::Opening,
+            fins: Fins::NONE,
             outgoing: false,
             node: u32::try_from(peer).map_err(|_| DropReason::NoFlow)?,
             instance: sender.instance,
@@ -133,7 +134,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Some(flow) = self.flows.get_mut(row) else {
             return Verdict::Drop(DropReason::NoFlow);
         };
-        note(flow, view, now, false);
+        flow.note(view, now, false);
         let family = view.family();
         let (src, dst) = (address_of(flow.dialled, family), address_of(flow.local, family));
         if rewrite(packet, view, Some(src), Some(dst)).is_err() {

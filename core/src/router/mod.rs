@@ -179,13 +179,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             .flows
             .insert(flow, now, |ended, how| {
                 table.count_flow(ended.counted(), false);
-                if how == crate::flow::Ended::Evicted {
+                if how != crate::flow::Ended::Expired {
                     counters.flows_evicted = counters.flows_evicted.wrapping_add(1);
                 }
             })
             .map_err(|error| match error {
                 crate::flow::InsertError::Collision => DropReason::ReverseCollision,
-                crate::flow::InsertError::Full => DropReason::FlowTableFull,
             })?;
         self.table.count_flow(flow.counted(), true);
         self.counters.flows_begun = self.counters.flows_begun.wrapping_add(1);
@@ -223,27 +222,6 @@ fn opens(view: &View) -> bool {
         Transport::Tcp(segment) => segment.flags.syn() && !segment.flags.ack(),
         Transport::Icmp(IcmpKind::EchoReply { .. }) => false,
         _ => true,
-    }
-}
-
-/// Whether a packet begins a TCP connection anew on a flow whose last one has ended.
-fn reopens(flow: &Flow, view: &View) -> bool {
-    flow.stage == Stage::Closing && view.tcp().is_some() && opens(view)
-}
-
-/// Notes a packet of a flow: its time, its stage, and what a RST would have to say. `outgoing` tells the packet's direction.
-fn note(flow: &mut Flow, view: &View, now: Instant, outgoing: bool) {
-    flow.last_seen = now;
-    if flow.stage == Stage::Opening && outgoing != flow.outgoing {
-        flow.stage = Stage::Established;
-    }
-    if let Some(segment) = view.tcp() {
-        if segment.flags.fin() || segment.flags.rst() {
-            flow.stage = Stage::Closing;
-        }
-        if outgoing && segment.flags.ack() {
-            flow.last_ack = segment.ack;
-        }
     }
 }
 

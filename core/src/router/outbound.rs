@@ -2,8 +2,8 @@
 
 use core::net::IpAddr;
 
-use super::{Router, Verdict, address_of, answer, is_unicast, note, opens, ports_of, reopens};
-use crate::flow::{Flow, FlowKey, Stage};
+use super::{Router, Verdict, address_of, answer, is_unicast, opens, ports_of};
+use crate::flow::{Fins, Flow, FlowKey, Stage};
 use crate::packet::{Offload, View, rewrite};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
@@ -79,7 +79,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             self.end_flow(row);
             return None;
         }
-        if !self.is_remote_current(flow) || reopens(flow, view) {
+        if !self.is_remote_current(flow) || flow.reopens(view) {
             self.end_flow(row);
             // UDP and echo are balanced anew; so is a TCP connection that only begins.
             if view.tcp().is_none() || opens(view) {
@@ -95,7 +95,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Some(flow) = self.flows.get_mut(row) else {
             return Verdict::Drop(DropReason::NoFlow);
         };
-        note(flow, view, now, true);
+        flow.note(view, now, true);
         let family = view.family();
         let (src, dst) = (address_of(flow.local_instance, family), address_of(flow.remote, family));
         let node = flow.node as usize;
@@ -186,6 +186,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             remote_port: key.dst_port,
             protocol: key.protocol,
             stage: Stage::Opening,
+            fins: Fins::NONE,
             outgoing: true,
             node: u32::try_from(instance.node).ok()?,
             instance: self.table.instance_ref(slot)?,
