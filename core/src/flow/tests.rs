@@ -204,7 +204,7 @@ fn aimed<const F: usize>(
     egress: impl Fn(usize) -> bool,
     ingress: impl Fn(usize) -> bool,
 ) -> impl Iterator<Item = Flow> {
-    (0..u16::MAX).flat_map(|port| (1..9).map(move |remote| flow(UDP, port, 1, remote))).filter(move |flow| {
+    (0..u16::MAX).flat_map(|port| (1..9).map(move |remote| flow(UDP, port, remote, remote))).filter(move |flow| {
         let set = |key| Sets::<F>::number(table.hash_of(&key));
         egress(set(flow.egress_key())) && ingress(set(flow.ingress_key()))
     })
