@@ -22,7 +22,7 @@ fn fragment(whole: &[u8], id: u16, from: usize, to: usize) -> Vec<u8> {
         let more = if to < payload.len() { 0x2000 } else { 0 };
         packet[2..4].copy_from_slice(&((header + to - from) as u16).to_be_bytes());
         packet[4..6].copy_from_slice(&id.to_be_bytes());
-        packet[6..8].copy_from_slice(&(more | field / 8).to_be_bytes());
+        packet[6..8].copy_from_slice(&(more | (field / 8)).to_be_bytes());
         packet[10..12].fill(0);
         let sum = !slow_sum(&packet);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
