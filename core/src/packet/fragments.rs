@@ -103,6 +103,9 @@ impl Fragments {
 
         let (start, end) = out.get_mut(..len)?.split_at_mut_checked(header.len())?;
         start.copy_from_slice(header);
+        if end.len() != payload.len() {
+            return None;
+        }
         end.copy_from_slice(payload);
         self.at = self.at.saturating_add(payload.len());
         self.done = is_last;
@@ -183,14 +186,14 @@ fn with_copied_options<'a>(header: &[u8], room: &'a mut [u8; MAX_HEADER]) -> Opt
             break;
         };
         if kind & COPIED != 0 {
-            let end = len.saturating_add(option_len);
-            room.get_mut(len..end)?.copy_from_slice(option);
-            len = end;
+            let copy = room.get_mut(len..)?.get_mut(..option.len())?;
+            copy.copy_from_slice(option);
+            len = len.saturating_add(option.len());
         }
         options = rest;
     }
     // The room behind is zero, which is "end of options".
-    room.get_mut(..len.next_multiple_of(4))
+    room.get_mut(..len.div_ceil(4).saturating_mul(4))
 }
 
 #[cfg(test)]
