@@ -65,17 +65,17 @@ fn is_alive_after(protocol: u8, stage: Stage, silence: Duration) -> bool {
 #[test]
 fn flows_live_by_protocol_and_stage() {
     let cases = [
-        (TCP, Stage::Opening, 30),
-        (TCP, Stage::Established, 2 * 3600 + 4 * 60),
-        (TCP, Stage::Closing, 10),
-        (UDP, Stage::Opening, 30),
-        (UDP, Stage::Established, 5 * 60),
-        (ICMP, Stage::Opening, 60),
-        (ICMP, Stage::Established, 60),
-        (58, Stage::Opening, 60),
-        (58, Stage::Established, 60),
-        (132, Stage::Opening, 5 * 60),
-        (47, Stage::Established, 5 * 60),
+        (TCP, Opening, 30),
+        (TCP, Established, 2 * 3600 + 4 * 60),
+        (TCP, Closing, 10),
+        (UDP, Opening, 30),
+        (UDP, Established, 5 * 60),
+        (ICMP, Opening, 60),
+        (ICMP, Established, 60),
+        (58, Opening, 60),
+        (58, Established, 60),
+        (132, Opening, 5 * 60),
+        (47, Established, 5 * 60),
     ];
     for (protocol, stage, seconds) in cases {
         let limit = Duration::from_secs(seconds);
@@ -157,7 +157,7 @@ fn one_way_udp_makes_room_when_it_has_least_time_left() {
 #[test]
 fn established_udp_makes_room_before_established_tcp_that_has_less_time_left() {
     let ending_soon = (TCP, Established, 0);
-    let mut table = full_set([ending_soon; 8].map(|f| f));
+    let mut table = full_set([ending_soon; 8]);
     table.remove(5).unwrap();
     insert(&mut table, at(7400), Flow { stage: Established, ..flow(UDP, 5, 1, 5) }).0.unwrap();
     assert_eq!(victim(&mut table, 7439), (5, Ended::Evicted));
@@ -436,7 +436,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let stage = prop_oneof![Just(Stage::Opening), Just(Stage::Established), Just(Stage::Closing)];
+    let stage = prop_oneof![Just(Opening), Just(Established), Just(Closing)];
     let protocol = prop_oneof![Just(TCP), Just(UDP), Just(ICMP)];
     prop_oneof![
         6 => (protocol, 0..12u16, 0..2u16, 0..3u16, stage).prop_map(|(protocol, port, dialled, remote, stage)| {
@@ -514,7 +514,7 @@ proptest! {
                     if !collides && model.len() == ROWS {
                         let ending = |f: &Flow, over: Instant| match (f.protocol, f.stage) {
                             _ if now >= over => Ended::Expired,
-                            (TCP, Stage::Established) => Ended::EvictedEstablished,
+                            (TCP, Established) => Ended::EvictedEstablished,
                             _ => Ended::Evicted,
                         };
                         let (how, _, key) =
