@@ -224,7 +224,7 @@ fn a_set_that_overflows_ends_one_of_its_own_in_either_direction() {
             aimed(&table, |set| set != 5 && set % 2 == 1, |set| set != 5).step_by(97).take(60).collect();
         let mut inside = Vec::new();
         for other in &others {
-            insert(&mut table, at(0), *other);
+            let _ = insert(&mut table, at(0), *other);
         }
         let before = table.len();
         for (n, new) in (1..).zip(to_set_5) {
