@@ -10,6 +10,7 @@ mod pending;
 use core::net::IpAddr;
 
 use crate::addr::{AddressPlan, Dual, WorkerSubnet};
+use crate::coordinate::Coordinate;
 use crate::flow::Lifetimes;
 use crate::ids::{Endpoint, InstanceId, NodeKey};
 use crate::index::HashKey;
@@ -449,6 +450,18 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// Gives a request up; what it would have brought does not come any more.
     pub fn cancel(&mut self, request: RequestId) {
         self.client.cancel(request);
+    }
+
+    /// Sets the round trip to a peer that the shell has measured; the policies go by it. Nothing happens when the peer is gone.
+    pub fn set_round_trip(&mut self, peer: RowRef, round_trip: Duration) {
+        if self.peer(peer).is_some() {
+            self.router.table.set_round_trip(peer.row(), Some(round_trip));
+        }
+    }
+
+    /// Sets this node's own network coordinates; distances to nodes without a measured round trip are predicted from them.
+    pub fn set_coordinate(&mut self, coordinate: Coordinate) {
+        self.router.table.set_coordinate(coordinate);
     }
 
     fn handle_message(&mut self, now: Instant, from: &NodeKey, message: Message) {
