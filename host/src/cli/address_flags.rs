@@ -66,7 +66,7 @@ fn flags_of(policies: Vec<OfferedPolicy>) -> Vec<PolicyFlags> {
 fn add(command: Command, flags: &'static [PolicyFlags]) -> Command {
     command.args(flags.iter().flat_map(|PolicyFlags { policy, v4, v6 }| {
         let summary = policy.summary.trim_end_matches('.');
-        let help = format!("An address under {}, like 10.30.0.1: {summary}", policy.ip_type);
+        let help = format!("An address under {}, like 10.30.0.1. {summary}", policy.ip_type);
         let help_v6 = format!("The same in IPv6, like {}", policy.example_v6());
         [arg::<Ipv4Addr>(v4, help), arg::<Ipv6Addr>(v6, help_v6)]
     }))
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_help_says_what_each_policy_does() {
         let help = command(flags_of(samples()).leak()).render_help().to_string();
-        for says in ["--lucky-ip [<ADDR|auto>]", "under Lucky, like 10.30.0.1: as Lucky has it\n", "fdff:9000::1"] {
+        for says in ["--lucky-ip [<ADDR|auto>]", "under Lucky, like 10.30.0.1. As Lucky has it\n", "fdff:9000::1"] {
             assert!(help.contains(says), "{says}: {help}");
         }
     }

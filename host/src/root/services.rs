@@ -114,7 +114,7 @@ pub enum ServiceError {
     #[error("a service needs a name and 1 to {SERVICE_IPS_MAX} addresses, each under another policy")]
     Malformed,
     /// The address belongs to somebody.
-    #[error("the address {address} belongs to {by}: choose another, or leave it out to get the next free one")]
+    #[error("the address {address} belongs to {by}: choose another, or write `auto` to get the next free one")]
     AddressTaken {
         /// The address.
         address: IpAddr,

@@ -62,7 +62,7 @@ impl OfferedPolicy {
             ip_type: ip_type.try_into().expect("a registered IpType is at most 16 bytes long"),
             field: policy.sla_field(),
             block: PolicyBlock::new(policy.block()).expect("a registered block is in 1..=15"),
-            summary: format!("its flows are balanced by the policy {ip_type}."),
+            summary: format!("Its flows are balanced by the policy {ip_type}."),
         }
     }
 }
@@ -100,7 +100,7 @@ pub(crate) fn samples() -> Vec<OfferedPolicy> {
         ip_type: ip_type.try_into().unwrap(),
         field,
         block: PolicyBlock::new(block).unwrap(),
-        summary: format!("as {ip_type} has it."),
+        summary: format!("As {ip_type} has it."),
     };
     vec![OfferedPolicy::round_robin(), sample("Nearest", "nearest_ip", 9), sample("Lucky", "lucky_ip", 15)]
 }
