@@ -103,13 +103,16 @@ mod tests {
     use super::*;
     use crate::sla::samples;
 
+    /// The `IpType` of a policy, and the addresses under it that have to be certain ones.
+    type Asked = (String, Option<Ipv4Addr>, Option<Ipv6Addr>);
+
     /// A command with the flags of the sample policies.
     fn command(flags: &'static [PolicyFlags]) -> Command {
         add(Command::new("create").arg(Arg::new("sla").long("sla")), flags)
     }
 
     /// What that command takes.
-    fn read(line: &str) -> Result<Vec<(String, Option<Ipv4Addr>, Option<Ipv6Addr>)>, Error> {
+    fn read(line: &str) -> Result<Vec<Asked>, Error> {
         let flags: &[PolicyFlags] = flags_of(samples()).leak();
         let matches = command(flags).try_get_matches_from(line.split(' '))?;
         let wanted = wanted(&matches, flags).into_iter();

@@ -125,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn every_registered_policy_is_documented() {
+        let operating = include_str!("../../../docs/operating.md");
+        for policy in OfferedPolicy::built_in() {
+            let (ip_type, field, net) = (&policy.ip_type, policy.field, AddressPlan::DEFAULT.policy_net(policy.block));
+            let line = format!("| `{ip_type}` | `{field}` | `{net}` | ");
+            assert!(operating.contains(&line), "docs/operating.md has no line that begins with {line}");
+        }
+    }
+
+    #[test]
     fn a_field_is_of_one_policy_and_one_family() {
         let rr = OfferedPolicy::round_robin();
         assert_eq!(rr.family_of("rr_ip"), Some(Family::V4));
