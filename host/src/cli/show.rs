@@ -311,7 +311,7 @@ app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          2   1
         assert_eq!(shown.lines().skip(1).take(2).collect::<Vec<_>>(), lines);
         let listed = Services { services: vec![service] }.show();
         for (line, expected) in listed.lines().skip(1).zip(lines) {
-            assert_eq!(line, format!("{expected}          2   1"));
+            assert!(line.starts_with(expected), "{line}");
         }
         assert_eq!(listed.lines().count(), 3);
     }
