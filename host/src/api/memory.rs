@@ -63,11 +63,14 @@ impl Backend for Memory {
             .into_iter()
             .map(|request| Service {
                 name: request.name.to_string(),
-                service_ip_list: vec![ServiceIp {
-                    ip_type: "RR".to_owned(),
-                    address: request.rr_ip.unwrap_or([10, 30, 0, 1].into()),
-                    address_v6: request.rr_ip_v6.unwrap_or([0xfdff, 0x2000, 0, 0, 0, 0, 0, 1].into()),
-                }],
+                service_ip_list: (0..)
+                    .zip(request.addresses)
+                    .map(|(place, wanted)| ServiceIp {
+                        ip_type: wanted.policy.ip_type.as_str().to_owned(),
+                        address: wanted.v4.unwrap_or([10, 30, place, 1].into()),
+                        address_v6: wanted.v6.unwrap_or(wanted.policy.example_v6()),
+                    })
+                    .collect(),
                 instances: Vec::new(),
             })
             .collect();

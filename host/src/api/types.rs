@@ -204,7 +204,7 @@ pub struct Services {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Its service IPs.
+    /// Its service IPs, one per policy that it was asked for, in the order of the policies.
     pub service_ip_list: Vec<ServiceIp>,
     /// Its instances.
     pub instances: Vec<Instance>,
@@ -213,7 +213,7 @@ pub struct Service {
 /// The reserved addresses of a service under one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceIp {
-    /// The policy's short name: `RR`.
+    /// The policy's short name, like `RR`.
     #[serde(rename = "IpType")]
     pub ip_type: String,
     /// The service IP.

@@ -1,13 +1,14 @@
 //! What the command line takes, and its help.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use acorn_core::addr::Subnet4;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 
+use super::address_flags::AddressFlags;
 use crate::api::types::{NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
 use crate::config::{DEFAULT_SOCKET, NodeName, Overrides, Role, Secret};
 use crate::net::IfName;
@@ -136,9 +137,13 @@ pub(super) enum NodeCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceCommand {
     /// Reserve the addresses of a service, or of all services of an SLA
-    #[command(after_help = "Examples:\n  acorn service create --name app.prod.web.prod\n  \
+    #[command(
+        after_help = "A service gets an address under each policy whose flags are there, and under RR when none are. The root \
+                            picks what is not given, is `auto` or has no value.\n\n\
+                            Examples:\n  acorn service create --name app.prod.web.prod\n  \
                             acorn service create --name app.prod.web.prod --rr-ip 10.30.0.1 --rr-ip-v6 fdff:2000::1\n  \
-                            acorn service create --sla web.json")]
+                            acorn service create --sla web.json"
+    )]
     Create(CreateArgs),
     /// List the services
     #[command(after_help = "Example:\n  acorn service ls")]
@@ -160,17 +165,13 @@ pub(super) enum ServiceCommand {
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
     /// An SLA in Oakestra's JSON; `-` reads it from stdin
-    #[arg(long, value_name = "FILE", required_unless_present = "name", conflicts_with_all = ["name", "rr_ip", "rr_ip_v6"])]
+    #[arg(long, value_name = "FILE", required_unless_present = "name", conflicts_with = "name")]
     pub(super) sla: Option<PathBuf>,
     /// The service: app.app_ns.service.service_ns, each part 1 to 30 letters and digits
     #[arg(long)]
     pub(super) name: Option<ServiceName>,
-    /// The round-robin address to reserve, like 10.30.0.1; without it the root picks one
-    #[arg(long, value_name = "ADDR")]
-    pub(super) rr_ip: Option<Ipv4Addr>,
-    /// The round-robin IPv6 address to reserve, like fdff:2000::1; without it the root picks one
-    #[arg(long, value_name = "ADDR")]
-    pub(super) rr_ip_v6: Option<Ipv6Addr>,
+    #[command(flatten)]
+    pub(super) addresses: AddressFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -292,6 +293,7 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sla::OfferedPolicy;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::read_from(line.split(' '))
@@ -386,7 +388,17 @@ mod tests {
     fn a_service_is_created_from_an_sla_or_from_flags() {
         assert!(parse("acorn service create --sla f.json").is_ok());
         assert!(parse("acorn service create --name a.b.c.d --rr-ip 10.30.0.1 --rr-ip-v6 fdff:2000::1").is_ok());
+        let all: String =
+            OfferedPolicy::built_in().iter().map(|p| format!(" --{} auto", p.field.replace('_', "-"))).collect();
+        let Command::Service(ServiceCommand::Create(create)) =
+            parse(&format!("acorn service create --name a.b.c.d{all}")).unwrap().command
+        else {
+            panic!("another command");
+        };
+        let wanted: Vec<_> = create.addresses.wanted.into_iter().map(|wanted| wanted.policy).collect();
+        assert_eq!(wanted, OfferedPolicy::built_in());
         assert_refused("acorn service create", "--sla");
+        assert_refused("acorn service create --rr-ip 10.30.0.1", "--sla");
         assert_refused("acorn service create --sla f --name a.b.c.d", "cannot be used with");
         assert_refused("acorn service create --sla f --rr-ip 10.30.0.1", "cannot be used with");
         assert_refused("acorn service create --name a.b.c", "exactly four parts");

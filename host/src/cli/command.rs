@@ -170,7 +170,7 @@ impl Session<'_> {
 fn sla_of(args: &CreateArgs) -> Result<Vec<u8>, CommandError> {
     let Some(path) = &args.sla else {
         let name = args.name.as_ref().expect("the command line demands one of --sla and --name");
-        return Ok(to_json(&sla::from_flags(name, args.rr_ip, args.rr_ip_v6)));
+        return Ok(to_json(&sla::from_flags(name, &args.addresses.wanted)));
     };
     let read = if path == Path::new("-") {
         let mut text = Vec::new();

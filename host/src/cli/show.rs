@@ -300,6 +300,23 @@ app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          2   1
     }
 
     #[test]
+    fn every_address_of_a_service_has_a_line_with_its_policy_in_the_order_that_the_root_gives() {
+        let (address, address_v6) = ("10.30.0.4".parse().unwrap(), "fdff:1000::1".parse().unwrap());
+        let closest = ServiceIp { ip_type: "Closest".to_owned(), address, address_v6 };
+        let mut service = reference_service();
+        service.service_ip_list.push(closest);
+        let lines =
+            ["app.ns.s.ns  RR       10.30.0.1   fdff:2000::1", "app.ns.s.ns  Closest  10.30.0.4   fdff:1000::1"];
+        let shown = service.show();
+        assert_eq!(shown.lines().skip(1).take(2).collect::<Vec<_>>(), lines);
+        let listed = Services { services: vec![service] }.show();
+        for (line, expected) in listed.lines().skip(1).zip(lines) {
+            assert!(line.starts_with(expected), "{line}");
+        }
+        assert_eq!(listed.lines().count(), 3);
+    }
+
+    #[test]
     fn a_table_shows_services_and_instances() {
         let service = TableService {
             name: "app.ns.s.ns".to_owned(),

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::memory::Memory;
+use crate::sla::{OfferedPolicy, WantedAddress};
 
 /// A server on a socket in a directory of its own.
 struct Server {
@@ -83,7 +84,7 @@ impl Server {
 const NAME: &str = "app.ns.svc.ns";
 
 fn sla_text() -> String {
-    sla::from_flags(&ServiceName::new(NAME).unwrap(), None, None).to_string()
+    sla::from_flags(&ServiceName::new(NAME).unwrap(), &[]).to_string()
 }
 
 #[test]
@@ -119,6 +120,25 @@ fn every_operation_has_its_status_and_shape() {
     assert_eq!(server.send("GET", "/v1/status", "").body["version"], "1");
     assert_eq!(server.send("GET", "/v1/nodes", "").body, json!({"nodes": []}));
     assert_eq!(server.send("GET", "/v1/drops", "").body, json!({"drops": []}));
+}
+
+#[test]
+fn a_service_gets_an_address_under_every_policy_that_its_sla_asks_for() {
+    let server = Server::start();
+    let offered = OfferedPolicy::built_in();
+    let wanted: Vec<_> = offered.iter().cloned().map(WantedAddress::any).collect();
+    let created =
+        server.send("POST", "/v1/services", &sla::from_flags(&ServiceName::new(NAME).unwrap(), &wanted).to_string());
+    let list: Vec<_> = offered
+        .iter()
+        .enumerate()
+        .map(|(place, policy)| {
+            let (ip_type, address) = (policy.ip_type.as_str(), format!("10.30.{place}.1"));
+            json!({"IpType": ip_type, "Address": address, "Address_v6": policy.example_v6()})
+        })
+        .collect();
+    assert_eq!((created.status, &created.body["services"][0]["service_ip_list"]), (201, &json!(list)));
+    assert_eq!(server.send("GET", &format!("/v1/services/{NAME}"), "").body, created.body["services"][0]);
 }
 
 #[test]
