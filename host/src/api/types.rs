@@ -251,7 +251,7 @@ pub struct Instance {
     pub priority: u16,
     /// What it was last reported to be busy with, in thousandths of what it can take.
     pub load: u16,
-    /// Whether it is going away: what flows goes on, but no new flows go to it.
+    /// Whether it is going away: what flows goes on, but service IPs bring it no new flows.
     pub draining: bool,
 }
 
@@ -373,7 +373,7 @@ pub struct AdjustRequest {
     /// What it is busy with, in thousandths of what it can take: 0 to [`LOAD_MAX`]. A report, which the root does not store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<u16>,
-    /// Whether it is going away: what flows goes on, but no new flows go to it. Kept until it is set again.
+    /// Whether it is going away: what flows goes on, but service IPs bring it no new flows. Kept until it is set again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining: Option<bool>,
 }

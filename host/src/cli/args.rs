@@ -240,7 +240,7 @@ pub(super) struct SetArgs {
     /// How busy it is, in thousandths of what it can take; for the policy Underutilized, and forgotten when the root restarts
     #[arg(long, value_name = "0..1000", value_parser = value_parser!(u16).range(..=i64::from(LOAD_MAX)))]
     pub(super) load: Option<u16>,
-    /// Whether it is going away: no new flows go to it, those that it has go on
+    /// Whether it is going away: service IPs bring it no new flows, those that it has go on
     #[arg(long, value_name = "true|false")]
     pub(super) draining: Option<bool>,
 }
