@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use acorn_core::addr::Subnet4;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use super::address_flags::AddressFlags;
-use crate::api::types::{NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
+use crate::api::types::{LOAD_MAX, NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
 use crate::config::{DEFAULT_SOCKET, NodeName, Overrides, Role, Secret};
 use crate::net::IfName;
 use crate::sla::ServiceName;
@@ -70,7 +70,7 @@ pub(super) enum Command {
     /// Create, list, show and remove services (asks a root)
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Connect and disconnect the instances of services on this node
+    /// Connect, set and disconnect the instances of services on this node
     #[command(subcommand)]
     Instance(InstanceCommand),
     /// Make tokens that let nodes join (asks a root)
@@ -179,8 +179,16 @@ pub(super) enum InstanceCommand {
     /// Connect a container or another network namespace as an instance of a service
     #[command(after_help = "Examples:\n  acorn instance attach --service app.prod.web.prod --netns web1\n  \
                             acorn instance attach --service app.prod.web.prod --pid $(pgrep -o nginx)\n  \
-                            acorn instance attach --service app.prod.web.prod --number 0 --netns web1    move instance 0 here")]
+                            acorn instance attach --service app.prod.web.prod --number 0 --netns web1    move instance 0 here\n  \
+                            acorn instance attach --service app.prod.web.prod --netns spare --priority 1    a spare")]
     Attach(AttachArgs),
+    /// Set how an instance of this node is picked for new flows; what is not given stays as it is
+    #[command(
+        after_help = "Examples:\n  acorn instance set --service app.prod.web.prod --number 0 --draining true    no new flows\n  \
+                            acorn instance set --service app.prod.web.prod --number 0 --weight 3\n  \
+                            acorn instance set --service app.prod.web.prod --number 0 --load 250    a quarter busy"
+    )]
+    Set(SetArgs),
     /// Disconnect an instance of this node
     #[command(after_help = "Example:\n  acorn instance detach --service app.prod.web.prod --number 0")]
     Detach {
@@ -207,6 +215,35 @@ pub(super) struct AttachArgs {
     /// The name of the network namespace, as `ip netns` lists it
     #[arg(long, value_name = "NAME")]
     pub(super) netns: Option<NetnsName>,
+    /// Its share under the policy Weighted [default: 1, or what an instance that moves here had]
+    #[arg(long, value_name = "N")]
+    pub(super) weight: Option<u16>,
+    /// Its rank under the policy Failover, the lowest comes first [default: 0, or what an instance that moves here had]
+    #[arg(long, value_name = "N")]
+    pub(super) priority: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").args(["weight", "priority", "load", "draining"]).required(true).multiple(true))]
+pub(super) struct SetArgs {
+    /// The service: app.app_ns.service.service_ns
+    #[arg(long)]
+    pub(super) service: ServiceName,
+    /// The instance's number
+    #[arg(long)]
+    pub(super) number: u32,
+    /// Its share under the policy Weighted, 1 is normal
+    #[arg(long, value_name = "N")]
+    pub(super) weight: Option<u16>,
+    /// Its rank under the policy Failover, the lowest comes first
+    #[arg(long, value_name = "N")]
+    pub(super) priority: Option<u16>,
+    /// How busy it is, in thousandths of what it can take; for the policy Underutilized, and forgotten when the root restarts
+    #[arg(long, value_name = "0..1000", value_parser = value_parser!(u16).range(..=i64::from(LOAD_MAX)))]
+    pub(super) load: Option<u16>,
+    /// Whether it is going away: service IPs bring it no new flows, those that it has go on
+    #[arg(long, value_name = "true|false")]
+    pub(super) draining: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -416,8 +453,27 @@ mod tests {
         assert_refused("acorn instance attach --service a.b.c.d --pid 0", "0");
         assert_refused("acorn instance attach --service a.b.c.d --netns a/b", "ip netns");
         assert_refused("acorn instance attach --pid 7", "--service");
+        assert!(parse("acorn instance attach --service a.b.c.d --pid 7 --weight 0 --priority 65535").is_ok());
+        assert_refused("acorn instance attach --service a.b.c.d --pid 7 --weight 65536", "65536");
+        assert_refused("acorn instance attach --service a.b.c.d --pid 7 --draining true", "--draining");
         assert_refused("acorn instance detach --service a.b.c.d", "--number");
         assert_refused("acorn instance detach --service a.b.c.d --number -1", "-1");
+    }
+
+    #[test]
+    fn an_instance_is_set_within_limits() {
+        assert!(parse("acorn instance set --service a.b.c.d --number 1 --draining false").is_ok());
+        assert!(
+            parse(
+                "acorn instance set --service a.b.c.d --number 1 --weight 2 --priority 3 --load 1000 --draining true"
+            )
+            .is_ok()
+        );
+        assert_refused("acorn instance set --service a.b.c.d --number 1", "--weight");
+        assert_refused("acorn instance set --service a.b.c.d --load 1", "--number");
+        assert_refused("acorn instance set --service a.b.c.d --number 1 --load 1001", "0..=1000");
+        assert_refused("acorn instance set --service a.b.c.d --number 1 --draining", "--draining");
+        assert_refused("acorn instance set --service a.b.c.d --number 1 --draining yes", "true");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::manager::{Busy, ManagerHandle};
 use crate::api::error::ApiError;
 use crate::api::server::Backend;
 use crate::api::types::{
-    AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table, TokenRequest,
-    Tokens,
+    AdjustRequest, AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table,
+    TokenRequest, Tokens,
 };
 use crate::config::{Config, Role};
 use crate::identity::{JoinToken, NodeKey};
@@ -174,6 +174,12 @@ impl Backend for Control {
         self.attachments()?.lock().await.attach(request).await
     }
 
+    async fn adjust(&self, service: ServiceName, number: u32, change: AdjustRequest) -> Result<(), ApiError> {
+        // The answer is waited for without the lock, so that reports of load hold nobody up.
+        let asked = self.attachments()?.lock().await.adjust(&service, number, change)?;
+        asked.await
+    }
+
     async fn detach(&self, service: ServiceName, number: u32) -> Result<(), ApiError> {
         self.attachments()?.lock().await.detach(&service, number).await
     }
@@ -220,6 +226,10 @@ fn service(mut info: ServiceInfo) -> Service {
                 node: Some(instance.node.to_string()),
                 node_name: Some(instance.node_name),
                 alive: instance.alive,
+                weight: instance.weight,
+                priority: instance.priority,
+                load: instance.load,
+                draining: instance.draining,
             })
             .collect(),
     }

@@ -66,6 +66,14 @@ pub struct InstanceInfo {
     pub alive: bool,
     /// Its node has said since its last start that it runs the instance.
     pub attached: bool,
+    /// Its share under a weighted policy; 1 is normal.
+    pub weight: u16,
+    /// Its rank under a failover policy; the lowest comes first.
+    pub priority: u16,
+    /// Its load in thousandths, as it was last reported to this process.
+    pub load: u16,
+    /// It is going away: no new flows.
+    pub draining: bool,
 }
 
 /// A node as it is.
@@ -264,6 +272,10 @@ impl Root {
                 node_name: node.row.name.clone(),
                 alive: node.alive,
                 attached: instance.row.epoch == node.row.epoch,
+                weight: instance.row.settings.weight,
+                priority: instance.row.settings.priority,
+                load: instance.load,
+                draining: instance.row.settings.draining,
             })
         });
         ServiceInfo {
