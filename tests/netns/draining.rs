@@ -94,7 +94,7 @@ fn only_s2_answers(stage: &Stage) {
 /// Says a word in both directions of all connections.
 fn goes_on(connections: &[(TcpStream, TcpStream)], word: &str) {
     for (dialled, accepted) in connections {
-        for (mut from, mut to) in [(&*dialled, &*accepted), (&*accepted, &*dialled)] {
+        for (mut from, mut to) in [(dialled, accepted), (accepted, dialled)] {
             from.write_all(word.as_bytes()).unwrap();
             let mut heard = vec![0; word.len()];
             to.read_exact(&mut heard).unwrap();

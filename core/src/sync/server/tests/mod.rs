@@ -91,10 +91,11 @@ fn disturb(world: &mut World, restarts: bool) {
         8 => world.model.compact(service),
         9 => world.clients[who].mute = !world.clients[who].mute,
         10 | 11 => {
-            if let Some(holder) = holder {
+            let here: Vec<_> = world.clients[who].instances.keys().copied().collect();
+            for instance in here {
                 for _ in 0..3 {
                     let change = adjustment(&mut world.random);
-                    world.clients[holder].adjust(id(service, number), change);
+                    world.clients[who].adjust(instance, change);
                 }
             }
         }
