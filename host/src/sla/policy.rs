@@ -62,7 +62,7 @@ impl OfferedPolicy {
             ip_type: ip_type.try_into().expect("a registered IpType is at most 16 bytes long"),
             field: policy.sla_field(),
             block: PolicyBlock::new(policy.block()).expect("a registered block is in 1..=15"),
-            summary: format!("Its flows are balanced by the policy {ip_type}."),
+            summary: policy.summary().to_owned(),
         }
     }
 }
