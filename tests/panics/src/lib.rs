@@ -8,16 +8,23 @@
 use acorn_core::RowRef;
 use acorn_core::node::{Action, Node, Output};
 use acorn_core::packet::Offload;
+use acorn_core::policy::Registry;
 use acorn_core::time::Instant;
 
 /// A microcontroller's node.
 pub type Board = Node<16, 64, 32, 128, 4, 4>;
-/// A server's node, with fewer flows: their number does not change the code.
+/// A server's node. It has fewer flows than a real one has; their number does not change the code.
 pub type Server = Node<4096, 65_536, 4096, 1024, 64, 512>;
+
+/// The same nodes again, with one place more: messages go through functions of their own, so that those of packets can be told
+/// from them.
+pub type TalkingBoard = Node<16, 64, 32, 128, 4, 5>;
+/// As [`TalkingBoard`].
+pub type TalkingServer = Node<4096, 65_536, 4096, 1024, 64, 513>;
 
 /// The ways in, for one size of node.
 macro_rules! entries {
-    ($node:ty, $tun:ident, $packet:ident, $message:ident, $timeout:ident, $output:ident) => {
+    ($node:ty, $talking:ty, $tun:ident, $packet:ident, $message:ident, $timeout:ident, $output:ident) => {
         /// A packet of a local application.
         // SAFETY: no other function has this name.
         #[unsafe(no_mangle)]
@@ -29,6 +36,17 @@ macro_rules! entries {
         // SAFETY: no other function has this name.
         #[unsafe(no_mangle)]
         pub fn $packet(node: &mut $node, now: Instant, peer: RowRef, payload: &mut [u8]) -> Action {
+            // What is known here lets the compiler leave out all that is for messages.
+            if payload.first().is_none_or(|first| first >> 4 == 0) {
+                return Action::Nothing;
+            }
+            node.handle_payload(now, peer, payload)
+        }
+
+        /// A packet or a message of a peer.
+        // SAFETY: no other function has this name.
+        #[unsafe(no_mangle)]
+        pub fn $message(node: &mut $talking, now: Instant, peer: RowRef, payload: &mut [u8]) -> Action {
             node.handle_payload(now, peer, payload)
         }
 
@@ -48,14 +66,29 @@ macro_rules! entries {
     };
 }
 
-entries!(Board, board_handle_tun, board_handle_payload, board_message, board_handle_timeout, board_poll_output);
-entries!(Server, server_handle_tun, server_handle_payload, server_message, server_handle_timeout, server_poll_output);
+entries!(Board, TalkingBoard, board_tun, board_packet, board_message, board_timeout, board_output);
+entries!(Server, TalkingServer, server_tun, server_packet, server_message, server_timeout, server_output);
 
-/// Every panic ends here.
+/// The policies, which a node calls through their tables of functions only.
+// SAFETY: no other function has this name.
+#[unsafe(no_mangle)]
+pub fn policies() -> Registry {
+    Registry::built_in()
+}
+
+/// Can panic, and has to be found: a search that does not find this one sees nothing.
+// SAFETY: no other function has this name.
+#[unsafe(no_mangle)]
+pub fn canary(bytes: &[u8], at: usize) -> u8 {
+    bytes[at]
+}
+
+/// Every panic ends here, in a function that is nowhere: nothing can be known of it, so no call of it is ever left out.
 #[cfg(panic = "abort")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {
-        core::hint::spin_loop();
+    unsafe extern "C" {
+        safe fn acorn_panicked() -> !;
     }
+    acorn_panicked()
 }
