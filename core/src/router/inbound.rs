@@ -20,14 +20,25 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
         };
+        let class = classify(&view);
+        if let Ok(Class::Ports(src_port, dst_port)) = class
+            && view.fragment().is_none()
+            && let key = ingress_key(&view, view.dst(), src_port, dst_port)
+            && let Some(row) = self.flows.find_ingress(&key)
+            && let Some(flow) = self.valid_flow(now, Some(row))
+            && flow.node as usize == peer
+            && !flow.reopens(&view)
+        {
+            // What has a flow has been admitted when that began; its addresses are in the key.
+            return self.deliver(now, row, packet, &view);
+        }
         let (attachment, local) = match self.addressee(&view) {
             Ok(found) => found,
             Err(reason) => return self.drop(reason),
         };
-        match classify(&view) {
+        match class {
             Ok(Class::Ports(src_port, dst_port)) => {
-                let protocol = view.protocol().number();
-                let key = FlowKey { src: key_of(view.src()), dst: key_of(local), src_port, dst_port, protocol };
+                let key = ingress_key(&view, local, src_port, dst_port);
                 self.inbound_by_ports(now, peer, &key, packet, &view, attachment)
             }
             Ok(Class::Later(fragment)) => {
@@ -43,7 +54,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// The local instance that a packet is for, and its namespace IP. A destination that is its instance IP counts as that too.
-    #[inline]
     fn addressee(&self, view: &View) -> Result<(RowRef, IpAddr), DropReason> {
         if !is_one_host(view.src()) || !is_one_host(view.dst()) {
             return Err(DropReason::NotUnicast);
@@ -58,7 +68,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// Decides on a packet that finds its flow by itself.
-    #[inline]
     fn inbound_by_ports(
         &mut self,
         now: Instant,
@@ -87,7 +96,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// The row of a packet's flow, which begins if there is none; none when the table does not know whose its source is.
-    #[inline]
     fn inbound_flow(
         &mut self,
         now: Instant,
@@ -191,6 +199,18 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
         self.counters.delivered = self.counters.delivered.wrapping_add(1);
         Verdict::Deliver { len: view.total_len() }
+    }
+}
+
+/// The key of a packet for the instance at `local`.
+#[inline]
+fn ingress_key(view: &View, local: IpAddr, src_port: u16, dst_port: u16) -> FlowKey {
+    FlowKey {
+        src: key_of(view.src()),
+        dst: key_of(local),
+        src_port,
+        dst_port,
+        protocol: view.protocol().number(),
     }
 }
 

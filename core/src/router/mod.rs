@@ -262,12 +262,15 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 }
 
-/// An address from its 16-byte form.
+/// An address of this family from its 16-byte form.
+#[inline]
 fn address_of(bytes: [u8; 16], family: Family) -> IpAddr {
-    let v6 = core::net::Ipv6Addr::from(bytes);
     match family {
-        Family::V4 => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
-        Family::V6 => IpAddr::V6(v6),
+        Family::V4 => {
+            let [.., a, b, c, d] = bytes;
+            IpAddr::from([a, b, c, d])
+        }
+        Family::V6 => IpAddr::from(bytes),
     }
 }
 

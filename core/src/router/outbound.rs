@@ -24,17 +24,21 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
         };
-        match self.admit_outbound(&view) {
-            Ok(Class::Ports(src_port, dst_port)) => {
-                let key = FlowKey {
-                    src: key_of(view.src()),
-                    dst: key_of(view.dst()),
-                    src_port,
-                    dst_port,
-                    protocol: view.protocol().number(),
-                };
-                self.outbound_by_ports(now, &key, packet, &view, reply)
-            }
+        let class = classify(&view);
+        if let Ok(Class::Ports(src_port, dst_port)) = class {
+            let key = FlowKey {
+                src: key_of(view.src()),
+                dst: key_of(view.dst()),
+                src_port,
+                dst_port,
+                protocol: view.protocol().number(),
+            };
+            return self.outbound_by_ports(now, &key, packet, &view, reply);
+        }
+        if let Err(reason) = self.admit_outbound(&view) {
+            return self.drop(reason);
+        }
+        match class {
             Ok(Class::Later(fragment)) => {
                 let datagram = DatagramKey::outbound(&view, fragment);
                 match self.follow_datagram(now, &datagram, fragment) {
@@ -43,6 +47,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 }
             }
             Ok(Class::Error) => self.outbound_error(now, packet, &view),
+            Ok(Class::Ports(..)) => self.drop(DropReason::Protocol),
             Err(reason) => self.drop(reason),
         }
     }
@@ -59,9 +64,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
     }
 
-    /// The class of a packet that may leave this node.
-    #[inline]
-    fn admit_outbound(&self, view: &View) -> Result<Class, DropReason> {
+    /// Whether a packet may leave this node, by its addresses.
+    fn admit_outbound(&self, view: &View) -> Result<(), DropReason> {
         let plan = &self.rules.get().ok_or(DropReason::NotAService)?.plan;
         if !is_one_host(view.src()) || !is_one_host(view.dst()) || plan.is_edge_of_service_net(view.dst()) {
             return Err(DropReason::NotUnicast);
@@ -69,7 +73,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if !plan.is_service_net(view.dst()) {
             return Err(DropReason::NotAService);
         }
-        classify(view)
+        Ok(())
     }
 
     /// Decides on a packet that finds its flow by itself.
@@ -82,13 +86,20 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         view: &View,
         reply: &mut [u8],
     ) -> Verdict {
+        let found = self.flows.find_egress(key);
+        // What has a flow has been admitted when that began; its addresses are in the key.
+        if found.is_none()
+            && let Err(reason) = self.admit_outbound(view)
+        {
+            return self.drop(reason);
+        }
         let first = view.fragment().map(|fragment| (DatagramKey::outbound(view, fragment), fragment));
         if let Some((datagram, _)) = &first
             && let Err(reason) = self.datagrams.check_first(now, datagram)
         {
             return self.drop(reason);
         }
-        let row = match self.outbound_flow(now, key, view) {
+        let row = match self.outbound_flow(now, key, view, found) {
             Ok(row) => row,
             Err(Refused::Wait { address, asker }) => return Verdict::Wait { address, asker },
             Err(Refused::Silently(reason)) => return self.drop(reason),
@@ -101,10 +112,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         verdict
     }
 
-    /// The row of a packet's flow, which begins if there is none.
+    /// The row of a packet's flow, which begins if there is none. `found` is the row that has its key.
     #[inline]
-    fn outbound_flow(&mut self, now: Instant, key: &FlowKey, view: &View) -> Result<usize, Refused> {
-        if let Some(row) = self.flows.find_egress(key)
+    fn outbound_flow(
+        &mut self,
+        now: Instant,
+        key: &FlowKey,
+        view: &View,
+        found: Option<usize>,
+    ) -> Result<usize, Refused> {
+        if let Some(row) = found
             && let Some(flow) = self.flows.get(row)
         {
             if !self.attachments.is_current(flow.attachment) || self.flows.is_dead(flow, now) {
