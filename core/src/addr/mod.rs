@@ -6,11 +6,13 @@
 //! - [`AddressPlan`]: which addresses mean what. Turns offsets into addresses and back.
 //! - [`Pool`]: hands out offsets, takes them back through a quarantine.
 
+mod bytes;
 mod dual;
 mod plan;
 mod pool;
 mod subnet;
 
+pub(crate) use bytes::{address_of, key_of, v4_key};
 pub use dual::{Dual, Family, InstanceIp, NamespaceIp, ServiceIp};
 pub use plan::{
     AddressPlan, CustomAddressError, PlanError, PlanPools, PolicyBlock, SubnetRequestError, WORKER_PREFIX_V4,

@@ -106,6 +106,20 @@ impl Flow {
         }
     }
 
+    /// Whether this is the key under which packets of the local application find it.
+    #[inline]
+    pub(super) fn has_egress_key(&self, key: &FlowKey) -> bool {
+        (self.local_port, self.remote_port, self.protocol) == (key.src_port, key.dst_port, key.protocol)
+            && (self.local, self.dialled) == (key.src, key.dst)
+    }
+
+    /// Whether this is the key under which packets from the remote node find it.
+    #[inline]
+    pub(super) fn has_ingress_key(&self, key: &FlowKey) -> bool {
+        (self.remote_port, self.local_port, self.protocol) == (key.src_port, key.dst_port, key.protocol)
+            && (self.remote_instance, self.local) == (key.src, key.dst)
+    }
+
     /// The key under which packets from the remote node find it.
     #[inline]
     pub fn ingress_key(&self) -> FlowKey {

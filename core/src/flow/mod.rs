@@ -195,12 +195,12 @@ impl<const F: usize> FlowTable<F> {
 
     #[inline]
     fn egress_row(&self, hash: u64, key: &FlowKey) -> Option<usize> {
-        self.egress.find(hash, |row| self.rows.get(row).is_some_and(|flow| flow.egress_key() == *key))
+        self.egress.find(hash, |row| self.rows.get(row).is_some_and(|flow| flow.has_egress_key(key)))
     }
 
     #[inline]
     fn ingress_row(&self, hash: u64, key: &FlowKey) -> Option<usize> {
-        self.ingress.find(hash, |row| self.rows.get(row).is_some_and(|flow| flow.ingress_key() == *key))
+        self.ingress.find(hash, |row| self.rows.get(row).is_some_and(|flow| flow.has_ingress_key(key)))
     }
 
     /// When the flow's time is over.

@@ -536,8 +536,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// Holds the managers in the table, marked as such.
     fn note_managers(&mut self) -> Result<(), TableFull> {
-        let managers: heapless::Vec<ManagerRecord, { crate::sync::message::MANAGERS_MAX }> =
-            self.client.managers().iter().copied().collect();
+        let mut managers = heapless::Vec::<ManagerRecord, { crate::sync::message::MANAGERS_MAX }>::new();
+        for manager in self.client.managers() {
+            // The client's list has the same capacity: nothing can be left over.
+            let _ = managers.push(*manager);
+        }
         for slot in 0..N {
             if let Some(node) = self.router.table.node_mut(slot) {
                 node.manager = managers.iter().any(|m| m.key == node.key);

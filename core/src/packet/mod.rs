@@ -23,6 +23,7 @@ pub use fragments::{FragmentError, Fragments, finish_checksum};
 pub use host::is_one_host;
 pub use mss::clamp_mss;
 pub use quote::{Quote, rewrite_error};
+pub(crate) use rewrite::readdress;
 pub use rewrite::{RewriteError, rewrite};
 pub use view::{Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport, View};
 

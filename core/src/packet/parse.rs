@@ -1,11 +1,9 @@
 //! From bytes to a [`View`]: every length and offset is checked here, and nowhere else.
 
-use core::net::IpAddr;
-
 use smoltcp::wire::{Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, TcpPacket, UdpPacket};
 
 use super::{Checksum, Fragment, IcmpKind, Malformed, Offload, Protocol, TcpFlags, TcpSegment, Transport, View};
-use crate::addr::Family;
+use crate::addr::{Family, v4_key};
 
 /// The most IPv6 extension headers that are walked. Real packets have none to three.
 const MAX_EXTENSION_HEADERS: usize = 8;
@@ -60,8 +58,9 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     let [_, _, _, _, _, _, _, _, _, number, ..] = *fixed;
     let protocol = Protocol::from_number(number, Family::V4);
     check_offload(View {
-        src: IpAddr::V4(ip.src_addr()),
-        dst: IpAddr::V4(ip.dst_addr()),
+        family: Family::V4,
+        src: v4_key(ip.src_addr().octets()),
+        dst: v4_key(ip.dst_addr().octets()),
         transport: parse_transport(protocol, payload, fragment)?,
         protocol,
         fragment,
@@ -88,8 +87,9 @@ fn parse_v6(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     };
     let protocol = Protocol::from_number(number, Family::V6);
     check_offload(View {
-        src: IpAddr::V6(ip.src_addr()),
-        dst: IpAddr::V6(ip.dst_addr()),
+        family: Family::V6,
+        src: ip.src_addr().octets(),
+        dst: ip.dst_addr().octets(),
         transport: parse_transport(protocol, payload, fragment)?,
         protocol,
         fragment,

@@ -8,7 +8,7 @@ use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
 use super::checksum::Delta;
 use super::parse::checksum_offset;
 use super::{Checksum, Protocol, Transport, View};
-use crate::addr::Family;
+use crate::addr::{Family, address_of};
 
 /// Why a packet can't be rewritten. Nothing has changed when it can't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +59,21 @@ pub fn rewrite(
     let delta = match family {
         Family::V4 => rewrite_v4(buf, new_src, new_dst),
         Family::V6 => rewrite_v6(buf, new_src, new_dst),
+    }?;
+    update_transport(buf, view, delta)
+}
+
+/// As [`rewrite`] with both addresses, in the form that tables have them in.
+#[inline]
+pub(crate) fn readdress(buf: &mut [u8], view: &View, src: [u8; 16], dst: [u8; 16]) -> Result<(), RewriteError> {
+    if buf.len() < view.total_len() {
+        return Err(RewriteError::Buffer);
+    }
+    let family = view.family();
+    let (src, dst) = (Some(address_of(src, family)), Some(address_of(dst, family)));
+    let delta = match family {
+        Family::V4 => rewrite_v4(buf, src, dst),
+        Family::V6 => rewrite_v6(buf, src, dst),
     }?;
     update_transport(buf, view, delta)
 }

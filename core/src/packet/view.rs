@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::addr::Family;
+use crate::addr::{Family, address_of, key_of};
 
 /// Why bytes are no packet that can be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -322,8 +322,9 @@ pub enum Transport {
 /// A view belongs to the bytes it was parsed from. Used with others it gives wrong results, but never a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    pub(super) src: IpAddr,
-    pub(super) dst: IpAddr,
+    pub(super) family: Family,
+    pub(super) src: [u8; 16],
+    pub(super) dst: [u8; 16],
     pub(super) transport: Transport,
     pub(super) protocol: Protocol,
     pub(super) fragment: Fragment,
@@ -350,28 +351,34 @@ impl View {
     #[inline]
     #[must_use]
     pub fn with_addresses(self, new_src: Option<IpAddr>, new_dst: Option<IpAddr>) -> Self {
-        Self { src: new_src.unwrap_or(self.src), dst: new_dst.unwrap_or(self.dst), ..self }
+        Self { src: new_src.map_or(self.src, key_of), dst: new_dst.map_or(self.dst, key_of), ..self }
     }
 
     /// The IP version.
     #[inline]
     #[must_use]
     pub const fn family(&self) -> Family {
-        Family::of(self.src)
+        self.family
     }
 
     /// The source address.
     #[inline]
     #[must_use]
-    pub const fn src(&self) -> IpAddr {
-        self.src
+    pub fn src(&self) -> IpAddr {
+        address_of(self.src, self.family)
     }
 
     /// The destination address.
     #[inline]
     #[must_use]
-    pub const fn dst(&self) -> IpAddr {
-        self.dst
+    pub fn dst(&self) -> IpAddr {
+        address_of(self.dst, self.family)
+    }
+
+    /// Source and destination as tables have them.
+    #[inline]
+    pub(crate) const fn keys(&self) -> ([u8; 16], [u8; 16]) {
+        (self.src, self.dst)
     }
 
     /// The protocol above IP and its extension headers.

@@ -1,7 +1,6 @@
 //! What an application is told when its packet goes nowhere, so that it fails at once instead of hanging.
 
-use super::address_of;
-use crate::addr::Family;
+use crate::addr::{Family, address_of};
 use crate::flow::Flow;
 use crate::packet::{Protocol, View, reply};
 use crate::stats::DropReason;

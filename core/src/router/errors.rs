@@ -3,8 +3,8 @@
 //! An error belongs to the flow of the packet that it quotes, but is not a packet of it: it neither prolongs nor ends it.
 
 use super::path::Fit;
-use super::{Router, Verdict, address_of};
-use crate::addr::Family;
+use super::{Router, Verdict};
+use crate::addr::{Family, address_of};
 use crate::flow::FlowKey;
 use crate::packet::{Quote, View, rewrite_error};
 use crate::slots::RowRef;

@@ -4,10 +4,10 @@ use core::net::IpAddr;
 
 use super::classify::{Class, classify};
 use super::datagrams::DatagramKey;
-use super::{Router, Verdict, address_of};
+use super::{Router, Verdict};
 use crate::addr::Dual;
 use crate::flow::{Flow, FlowKey};
-use crate::packet::{Offload, View, is_one_host, rewrite};
+use crate::packet::{Offload, View, is_one_host, readdress};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::table::{Owner, key_of};
@@ -23,7 +23,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let class = classify(&view);
         if let Ok(Class::Ports(src_port, dst_port)) = class
             && view.fragment().is_none()
-            && let key = ingress_key(&view, view.dst(), src_port, dst_port)
+            && let key = ingress_key(&view, view.keys().1, src_port, dst_port)
             && let Some(row) = self.flows.find_ingress(&key)
             && let Some(flow) = self.valid_flow(now, Some(row))
             && flow.node as usize == peer
@@ -38,7 +38,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         };
         match class {
             Ok(Class::Ports(src_port, dst_port)) => {
-                let key = ingress_key(&view, local, src_port, dst_port);
+                let key = ingress_key(&view, key_of(local), src_port, dst_port);
                 self.inbound_by_ports(now, peer, &key, packet, &view, attachment)
             }
             Ok(Class::Later(fragment)) => {
@@ -189,9 +189,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         };
         flow.note(view, now, false);
         let node = flow.node as usize;
-        let family = view.family();
-        let (src, dst) = (address_of(flow.dialled, family), address_of(flow.local, family));
-        if rewrite(packet, view, Some(src), Some(dst)).is_err() {
+        let (src, dst) = (flow.dialled, flow.local);
+        if readdress(packet, view, src, dst).is_err() {
             return self.drop(DropReason::Malformed);
         }
         if !self.is_self(node) {
@@ -204,14 +203,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
 /// The key of a packet for the instance at `local`.
 #[inline]
-fn ingress_key(view: &View, local: IpAddr, src_port: u16, dst_port: u16) -> FlowKey {
-    FlowKey {
-        src: key_of(view.src()),
-        dst: key_of(local),
-        src_port,
-        dst_port,
-        protocol: view.protocol().number(),
-    }
+fn ingress_key(view: &View, dst: [u8; 16], src_port: u16, dst_port: u16) -> FlowKey {
+    FlowKey { src: view.keys().0, dst, src_port, dst_port, protocol: view.protocol().number() }
 }
 
 /// The remote end of a flow that a packet from it begins.

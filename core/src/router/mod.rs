@@ -20,7 +20,7 @@ pub use datagrams::{DATAGRAM_LIFETIME, PIECES_MAX};
 pub use path::PATH_MTU_LIFETIME;
 
 use self::datagrams::{DatagramKey, Datagrams};
-use crate::addr::{AddressPlan, Family, WorkerSubnet};
+use crate::addr::{AddressPlan, WorkerSubnet};
 use crate::flow::{Ended, Flow, FlowTable, Lifetimes, Stage};
 use crate::index::HashKey;
 use crate::late::Late;
@@ -259,18 +259,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Default for Router<S, I, N, F, L> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// An address of this family from its 16-byte form.
-#[inline]
-fn address_of(bytes: [u8; 16], family: Family) -> IpAddr {
-    match family {
-        Family::V4 => {
-            let [.., a, b, c, d] = bytes;
-            IpAddr::from([a, b, c, d])
-        }
-        Family::V6 => IpAddr::from(bytes),
     }
 }
 

@@ -6,10 +6,10 @@ use core::net::IpAddr;
 use super::classify::{Class, classify, is_amid_connection, opens};
 use super::datagrams::DatagramKey;
 use super::path::Fit;
-use super::{Router, Verdict, address_of, answer};
+use super::{Router, Verdict, answer};
 use crate::flow::{Flow, FlowKey};
 use crate::mtu::OverlayMtu;
-use crate::packet::{Offload, View, is_one_host, rewrite};
+use crate::packet::{Offload, View, is_one_host, readdress};
 use crate::policy::NewFlow;
 use crate::slots::RowRef;
 use crate::stats::DropReason;
@@ -26,13 +26,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         };
         let class = classify(&view);
         if let Ok(Class::Ports(src_port, dst_port)) = class {
-            let key = FlowKey {
-                src: key_of(view.src()),
-                dst: key_of(view.dst()),
-                src_port,
-                dst_port,
-                protocol: view.protocol().number(),
-            };
+            let (src, dst) = view.keys();
+            let key = FlowKey { src, dst, src_port, dst_port, protocol: view.protocol().number() };
             return self.outbound_by_ports(now, &key, packet, &view, reply);
         }
         if let Err(reason) = self.admit_outbound(&view) {
@@ -146,8 +141,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             return self.drop(DropReason::NoFlow);
         };
         flow.note(view, now, true);
-        let family = view.family();
-        let (src, dst) = (address_of(flow.local_instance, family), address_of(flow.remote, family));
+        let (src, dst) = (flow.local_instance, flow.remote);
         let node = flow.node as usize;
         let is_self = self.is_self(node);
         let cut = match self.fit(now, node, view) {
@@ -156,7 +150,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Fit::Cut(mtu) => Some(mtu),
             Fit::TooBig(mtu) => return self.refuse_too_big(mtu, packet, view, reply),
         };
-        if rewrite(packet, view, Some(src), Some(dst)).is_err() {
+        if readdress(packet, view, src, dst).is_err() {
             return self.drop(DropReason::Malformed);
         }
         if is_self {

@@ -13,6 +13,7 @@ use core::net::IpAddr;
 pub use rows::{Instance, Node, Service, ServiceIp};
 
 use crate::addr::Dual;
+pub(crate) use crate::addr::key_of;
 use crate::coordinate::Coordinate;
 use crate::ids::{NodeKey, ServiceId};
 use crate::index::{HashIndex, HashKey};
@@ -67,15 +68,6 @@ pub enum Owner {
     Instance(usize),
     /// A namespace IP.
     Namespace(usize),
-}
-
-/// The bytes that an address is hashed and compared by: IPv4 in its mapped form (RFC 4291 section 2.5.5.2).
-#[inline]
-pub(crate) fn key_of(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// Services, instances and nodes: at most `S`, `I` and `N` of them. All zero when new.
