@@ -3,12 +3,17 @@
 mod alive;
 mod alone;
 mod apparatus;
+mod datagrams;
 mod down;
 mod draining;
 mod example;
 mod footprint;
+mod fragments;
+mod icmp_errors;
 mod impostor;
 mod moving;
+mod other_protocols;
+mod path_mtu;
 mod recovery;
 mod refusals;
 mod root_outage;

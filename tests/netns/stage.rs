@@ -46,14 +46,21 @@ impl Stage {
 
     /// The same with this configuration of the root.
     pub fn with_root(config: &str) -> Stage {
+        Stage::over(config, example::ENDPOINT, "")
+    }
+
+    /// The same with another endpoint of the root's, and with lines for the workers' table `[daemon]`.
+    pub fn over(root_config: &str, endpoint: &str, daemon: &str) -> Stage {
         let world = World::new().unwrap();
         let machines = Machines::new(&world).unwrap();
         let binary = acorn::binary().unwrap();
-        let root = Acorn::start(&world, &machines.root, &binary, "root", "root", config).unwrap();
+        let root = Acorn::start(&world, &machines.root, &binary, "root", "root", root_config).unwrap();
         let subnet = Some(example::SUBNET);
         let told = |error| -> Acorn { panic!("{error}\n{}", logs(&world)) };
-        let w1 = example::join(&world, &root, &machines.w1, &binary, subnet).unwrap_or_else(told);
-        let w2 = example::join(&world, &root, &machines.w2, &binary, None).unwrap_or_else(told);
+        let join = |machine, subnet| {
+            example::join_over(&world, &root, machine, &binary, subnet, endpoint, daemon).unwrap_or_else(told)
+        };
+        let (w1, w2) = (join(&machines.w1, subnet), join(&machines.w2, None));
         example::create_service(&world, &root).unwrap();
         let service = example::attach(&root, &w1, &w2).unwrap();
         let servers = [(&machines.s1, "S1"), (&machines.s2, "S2")]
@@ -136,6 +143,12 @@ pub fn drops(node: &Acorn, reason: &str) -> u64 {
     let all = answer["drops"].as_array().expect("a list of drops");
     let found = all.iter().find(|drop| drop["reason"] == reason);
     found.and_then(|drop| drop["count"].as_u64()).unwrap_or_else(|| panic!("no drop reason {reason} in {answer}"))
+}
+
+/// One of a node's counters, by the name that `acorn status` gives it.
+pub fn counter(node: &Acorn, name: &str) -> u64 {
+    let status: Value = node.json(&["status"]).unwrap();
+    status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {status}"))
 }
 
 /// Waits until a condition holds. `look` says what it sees instead.

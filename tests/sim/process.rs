@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use acorn::root::KeyEvent;
+use acorn_core::mtu::OverlayMtu;
 use acorn_core::node::{Action, Node, Output, PENDING_LEN, PeerNews};
-use acorn_core::packet::Offload;
 use acorn_core::packet::reply::MAX_REPLY_LEN;
+use acorn_core::packet::{Fragments, Offload, View};
 use acorn_core::sync::directory::Sender;
 use acorn_core::sync::message::Message;
 use acorn_core::time::Instant;
@@ -64,7 +65,7 @@ impl Process {
         let Some(node) = &mut self.node else { return };
         let mut reply = [0; MAX_REPLY_LEN];
         let action = node.handle_tun(now, &mut packet, Offload::NONE, &mut reply);
-        self.act(now, action, &packet, &reply);
+        self.act(now, action, &mut packet, &reply);
     }
 
     /// A datagram from the underlay.
@@ -81,7 +82,7 @@ impl Process {
         let row = self.users.get(&key).and_then(|users| users.row);
         let (Some(node), Some(row)) = (&mut self.node, row) else { return };
         let action = node.handle_payload(now, row, &mut payload);
-        self.act(now, action, &payload, &[]);
+        self.act(now, action, &mut payload, &[]);
     }
 
     /// Does what is due, and everything that engine, manager and tunnels have to say.
@@ -109,10 +110,10 @@ impl Process {
         self.transmit();
     }
 
-    fn act(&mut self, now: Instant, action: Action, packet: &[u8], reply: &[u8]) {
+    fn act(&mut self, now: Instant, action: Action, packet: &mut [u8], reply: &[u8]) {
         match action {
             Action::Forward { peer, len } => self.send(now, peer, &packet[..len]),
-            Action::Fragment { .. } => unreachable!("no application here sends what has to be cut"),
+            Action::Fragment { peer, len, mtu } => self.send_cut(now, peer, &mut packet[..len], Offload::NONE, mtu),
             Action::Deliver { len } => self.delivered.push_back(packet[..len].to_vec()),
             Action::Reply { len } => self.delivered.push_back(reply[..len].to_vec()),
             Action::Nothing => self.settle(now),
@@ -126,7 +127,9 @@ impl Process {
             let Some(node) = &mut self.node else { break };
             match node.poll_output(now, &mut out) {
                 Some(Output::Peer { peer, len }) => self.send(now, peer, &out[..len]),
-                Some(Output::Fragments { .. }) => unreachable!("no application here sends what has to be cut"),
+                Some(Output::Fragments { peer, len, offload, mtu }) => {
+                    self.send_cut(now, peer, &mut out[..len], offload, mtu);
+                }
                 Some(Output::Local { len }) => self.delivered.push_back(out[..len].to_vec()),
                 None => break,
             }
@@ -147,6 +150,15 @@ impl Process {
         let Some((_, key)) = bound.copied() else { return };
         self.tunnels.send(now, key, payload);
         self.transmit();
+    }
+
+    fn send_cut(&mut self, now: Instant, row: RowRef, packet: &mut [u8], offload: Offload, mtu: OverlayMtu) {
+        let view = View::parse(packet, offload).expect("the engine has seen it");
+        let mut fragments = Fragments::new(packet, &view, mtu).expect("the engine asks only where it can be done");
+        let mut fragment = [0; PENDING_LEN];
+        while let Some(len) = fragments.next(packet, &mut fragment) {
+            self.send(now, row, &fragment[..len]);
+        }
     }
 
     fn transmit(&mut self) {

@@ -31,7 +31,7 @@ pub const MACHINES: [(&str, &str, &str); 3] = [
 ];
 
 /// Where the root is reached.
-const ENDPOINT: &str = "192.168.50.1:50103";
+pub const ENDPOINT: &str = "192.168.50.1:50103";
 /// How long the network may take to agree on something.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -80,13 +80,29 @@ pub fn start_root(world: &World, machines: &Machines, binary: &Path) -> Result<A
 /// # Errors
 /// When the token or the worker fails, or the root does not know the worker (with its `subnet`) within 10 s.
 pub fn join(world: &World, root: &Acorn, machine: &Namespace, binary: &Path, subnet: Option<&str>) -> Result<Acorn> {
+    join_over(world, root, machine, binary, subnet, ENDPOINT, "")
+}
+
+/// The same with another endpoint of the root's, and with lines for the worker's table `[daemon]`.
+///
+/// # Errors
+/// As [`join`].
+pub fn join_over(
+    world: &World,
+    root: &Acorn,
+    machine: &Namespace,
+    binary: &Path,
+    subnet: Option<&str>,
+    endpoint: &str,
+    daemon: &str,
+) -> Result<Acorn> {
     let name = machine.name();
-    let answer: Value = root.json(&["token", "create", "--endpoint", ENDPOINT])?;
+    let answer: Value = root.json(&["token", "create", "--endpoint", endpoint])?;
     let token = answer["tokens"][0].as_str().ok_or_else(|| WorldError::Unexpected {
         what: "`acorn token create --json` should print {\"tokens\": [..]}".into(),
         seen: answer.to_string(),
     })?;
-    let mut config = format!("[node]\nname = \"{name}\"\ntoken = \"{token}\"\n");
+    let mut config = format!("{daemon}[node]\nname = \"{name}\"\ntoken = \"{token}\"\n");
     if let Some(subnet) = subnet {
         config.push_str(&format!("subnet = \"{subnet}\"\n"));
     }

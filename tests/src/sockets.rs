@@ -6,6 +6,7 @@
 use crate::world::Namespace;
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind,
     connect, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
@@ -36,6 +37,8 @@ pub enum Kind {
     Tcp,
     /// UDP.
     Udp,
+    /// An IP protocol by its number, without any transport header made for it. 255: the sender makes the IPv4 header too (raw(7)).
+    Raw(u8),
 }
 
 impl Sockets {
@@ -89,6 +92,14 @@ impl Sockets {
         Ok(UdpSocket::from(socket))
     }
 
+    /// A raw socket, which receives (over IPv4 with the IP header) what is sent to this address by this protocol.
+    ///
+    /// # Errors
+    /// When it is not allowed.
+    pub fn raw(&self, ipv6: bool, protocol: u8) -> io::Result<OwnedFd> {
+        self.open(Kind::Raw(protocol), ipv6)
+    }
+
     /// Fetches a socket out of the namespace.
     fn open(&self, kind: Kind, ipv6: bool) -> io::Result<OwnedFd> {
         let (ours, theirs) = UnixStream::pair()?;
@@ -96,7 +107,7 @@ impl Sockets {
         let mut command = self.namespace.command(&self.program[0]);
         command
             .args(&self.program[1..])
-            .args(["socket", kind.word(), if ipv6 { "6" } else { "4" }])
+            .args(["socket", &kind.word(), if ipv6 { "6" } else { "4" }])
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null());
         let mut maker = command.spawn()?;
@@ -115,10 +126,20 @@ impl Sockets {
 
 impl Kind {
     /// Its name on the command line.
-    pub fn word(self) -> &'static str {
+    pub fn word(self) -> String {
         match self {
-            Kind::Tcp => "tcp",
-            Kind::Udp => "udp",
+            Kind::Tcp => "tcp".to_owned(),
+            Kind::Udp => "udp".to_owned(),
+            Kind::Raw(protocol) => format!("raw-{protocol}"),
+        }
+    }
+
+    /// The kind of this name.
+    pub fn of(word: &str) -> Option<Kind> {
+        match word {
+            "tcp" => Some(Kind::Tcp),
+            "udp" => Some(Kind::Udp),
+            raw => raw.strip_prefix("raw-")?.parse().ok().map(Kind::Raw),
         }
     }
 }
@@ -129,11 +150,11 @@ impl Kind {
 /// When the socket can't be made, or standard input is not a Unix socket.
 pub fn pass_out(kind: Kind, ipv6: bool) -> io::Result<()> {
     let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let kind = match kind {
-        Kind::Tcp => SockType::Stream,
-        Kind::Udp => SockType::Datagram,
+    let made = match kind {
+        Kind::Tcp => socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?,
+        Kind::Udp => socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?,
+        Kind::Raw(protocol) => raw(ipv6, protocol)?,
     };
-    let made = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     let rights = [made.as_raw_fd()];
     sendmsg::<()>(
         io::stdin().as_raw_fd(),
@@ -143,6 +164,16 @@ pub fn pass_out(kind: Kind, ipv6: bool) -> io::Result<()> {
         None,
     )?;
     Ok(())
+}
+
+/// By hand, because `nix` has names for a few protocols only.
+fn raw(ipv6: bool, protocol: u8) -> io::Result<OwnedFd> {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: no memory is passed.
+    let made = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol.into()) };
+    let made = Errno::result(made)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(made) })
 }
 
 fn receive(from: &UnixStream) -> io::Result<OwnedFd> {

@@ -11,7 +11,8 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use acorn_core::addr::Subnet4;
+use acorn_core::addr::{Family, Subnet4};
+use acorn_core::mtu::OverlayMtu;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -142,7 +143,7 @@ impl Default for NodeConfig {
             subnet: None,
             token: None,
             token_file: None,
-            underlay_mtu: UnderlayMtu::ETHERNET,
+            underlay_mtu: UnderlayMtu::default(),
             veth_prefix: AttachmentPrefix::default(),
         }
     }
@@ -191,12 +192,10 @@ impl Config {
         Ok(config)
     }
 
-    /// The MTU inside the overlay in bytes: what WireGuard leaves of the underlay's, 60 bytes less over IPv4 and 80 over IPv6,
-    /// rounded down to the 16 bytes that it pads to. Never below the 1,280 that IPv6 needs (RFC 8200 section 5): there the
-    /// underlay has to fragment.
-    pub fn overlay_mtu(&self) -> u16 {
-        let overhead = if self.daemon.listen.is_ipv6() { 80 } else { 60 };
-        (self.node.underlay_mtu.bytes().saturating_sub(overhead) / 16 * 16).max(1280)
+    /// The MTU inside the overlay, as long as nothing smaller was learned of a path.
+    pub fn overlay_mtu(&self) -> OverlayMtu {
+        let family = if self.daemon.listen.is_ipv6() { Family::V6 } else { Family::V4 };
+        OverlayMtu::over(self.node.underlay_mtu.0, family)
     }
 
     fn apply(&mut self, flags: &Overrides) {

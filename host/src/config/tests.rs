@@ -246,7 +246,7 @@ fn a_mistake_in_a_flag_names_the_flag() {
 fn the_overlay_mtu_leaves_room_for_the_tunnels_headers() {
     let overlay = |listen: &str, underlay: u32| {
         let text = format!("[daemon]\nlisten = \"{listen}\"\n[node]\nunderlay_mtu = {underlay}");
-        parse(&text).unwrap().overlay_mtu()
+        parse(&text).unwrap().overlay_mtu().get()
     };
     assert_eq!((overlay("0.0.0.0:1", 1500), overlay("[::]:1", 1500)), (1440, 1408));
     assert_eq!((overlay("0.0.0.0:1", 9000), overlay("0.0.0.0:1", 65_535)), (8928, 65_472));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::str::FromStr;
 
+use acorn_core::mtu;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -73,35 +74,22 @@ impl FromStr for NodeName {
     }
 }
 
-/// The largest IP packet, in bytes, that the network below the overlay carries: 576 (RFC 1122 section 3.3.2) to 65,535.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// [The MTU of the underlay](mtu::UnderlayMtu), as it is written in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-pub struct UnderlayMtu(u16);
-
-impl UnderlayMtu {
-    /// Ethernet's: 1,500 bytes.
-    pub const ETHERNET: Self = Self(1500);
-    const MIN: u16 = 576;
-
-    /// The MTU in bytes.
-    pub fn bytes(self) -> u16 {
-        self.0
-    }
-}
+pub struct UnderlayMtu(pub mtu::UnderlayMtu);
 
 impl TryFrom<u32> for UnderlayMtu {
     type Error = ValueError;
     fn try_from(bytes: u32) -> Result<Self, ValueError> {
-        match u16::try_from(bytes) {
-            Ok(mtu) if mtu >= Self::MIN => Ok(Self(mtu)),
-            _ => Err(ValueError(format!("{bytes} bytes is not between 576 and 65535"))),
-        }
+        let mtu = u16::try_from(bytes).ok().and_then(mtu::UnderlayMtu::new);
+        mtu.map(Self).ok_or_else(|| ValueError(format!("{bytes} bytes is not between 576 and 65535")))
     }
 }
 
 impl From<UnderlayMtu> for u32 {
     fn from(mtu: UnderlayMtu) -> Self {
-        Self::from(mtu.0)
+        Self::from(mtu.0.get())
     }
 }
 

@@ -298,7 +298,7 @@ async fn open_node(
     }
 
     let prefix = config.node.veth_prefix.clone();
-    let mtu = InterfaceMtu::new(config.overlay_mtu())?;
+    let mtu = InterfaceMtu::new(config.overlay_mtu().get())?;
     let tun_name = config.node.tun.clone();
     let tun = Tun::open(&host, &tun_name, mtu).await?;
     let engine = ENGINE.take();
@@ -324,6 +324,7 @@ async fn open_node(
     engine
         .start(engine_clock.now(), node_config)
         .map_err(|full| anyhow!("the engine has no room for its managers: {full:?}"))?;
+    engine.set_overlay_mtu(config.overlay_mtu());
     let settings = Settings { path, tun: tun_name, prefix, mtu, service_nets: service_nets(&plan)? };
     Ok((NodeParts { engine, tun, token, events }, host, state, settings))
 }

@@ -7,7 +7,7 @@
 //! - `send ADDRESS:PORT MEBIBYTES`: sends that much to a sink; prints the rate in Mbit/s.
 //! - `capture INTERFACE FILE`: writes every packet to a pcap file; writes `capturing` when it does.
 //! - `series ADDRESS:PORT COUNT`: COUNT requests one after another, each until it is answered; prints what failed.
-//! - `socket tcp|udp 4|6`: makes a socket and passes it out through its standard input ([`crate::sockets`]).
+//! - `socket tcp|udp|raw-PROTOCOL 4|6`: makes a socket and passes it out through its standard input ([`crate::sockets`]).
 //! - `mark INTERFACE`: sends the datagram that marks the end of a capture.
 
 pub mod bulk;
@@ -28,7 +28,7 @@ use std::thread;
 pub const MARKER: &str = "~ plain text of the application, for nobody else to read ~";
 
 const USAGE: &str = "usage: serve NAME | get ADDRESS:PORT [COUNT] | send ADDRESS:PORT MEBIBYTES \
-                     | series ADDRESS:PORT COUNT | socket tcp|udp 4|6 | capture INTERFACE FILE | mark INTERFACE";
+                     | series ADDRESS:PORT COUNT | socket tcp|udp|raw-PROTOCOL 4|6 | capture INTERFACE FILE | mark INTERFACE";
 
 /// Runs one of the programs. The exit status is 0 when everything worked.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
@@ -50,8 +50,8 @@ fn run(words: &[&str]) -> Result<(), String> {
         ["get", address, count] => get(parsed(address)?, parsed(count)?),
         ["send", address, mebibytes] => send(parsed(address)?, parsed(mebibytes)?),
         ["series", address, count] => series::run(parsed(address)?, parsed(count)?),
-        ["socket", kind @ ("tcp" | "udp"), family @ ("4" | "6")] => {
-            let kind = if *kind == "tcp" { Kind::Tcp } else { Kind::Udp };
+        ["socket", kind, family @ ("4" | "6")] => {
+            let kind = Kind::of(kind).ok_or(USAGE)?;
             sockets::pass_out(kind, *family == "6").map_err(failed("passing a socket out"))
         }
         ["capture", interface, file] => packets::write(interface, Path::new(file), || println!("capturing"))

@@ -17,7 +17,7 @@ mod wait;
 pub use daemon::Daemon;
 pub use error::{Result, WorldError};
 pub use namespace::Namespace;
-pub use underlay::{BRIDGE, INTERFACE, Underlay};
+pub use underlay::{BRIDGE, FAR, INTERFACE, Router, Underlay};
 pub use wait::{Look, wait_until};
 
 pub(crate) use error::io;

@@ -4,7 +4,9 @@
 //! whatever the two want to send is sent. Everything else that a daemon does reaches it through [`Command`]s.
 
 mod follow;
+mod fragments;
 mod orders;
+mod path_mtu;
 mod peers;
 mod report;
 mod udp;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use acorn_core::addr::{Dual, WorkerSubnet};
 use acorn_core::node::{Action, Node, Output};
+use acorn_core::packet::Offload;
 use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome, RequestId};
 use acorn_core::sync::directory::Sender;
@@ -145,6 +148,8 @@ struct Buffers {
     packet: Box<[u8]>,
     datagram: Box<[u8]>,
     reply: Box<[u8]>,
+    /// A fragment of what is in one of the others.
+    fragment: Box<[u8]>,
 }
 
 impl Dataplane {
@@ -181,6 +186,7 @@ impl Dataplane {
                 packet: vec![0; BUFFER].into(),
                 datagram: vec![0; BUFFER].into(),
                 reply: vec![0; BUFFER].into(),
+                fragment: vec![0; BUFFER].into(),
             },
         }
     }
@@ -195,6 +201,10 @@ impl Dataplane {
         loop {
             let ready = self.wait(now)?;
             now = Instant::now();
+            // Before anything is sent that would meet the same end.
+            if ready.udp_errors {
+                self.learn_path_mtus(now);
+            }
             if ready.tun {
                 self.read_tun(now)?;
             }
@@ -238,7 +248,14 @@ impl Dataplane {
             Err(error) => return Err(error.into()),
         }
         let any = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-        Ok(Ready { udp: any(fds.first()), woken: any(fds.get(1)), tun: any(fds.get(2)) })
+        // Asked for or not, it is told when the error queue is not empty.
+        let complains = |fd: &PollFd<'_>| fd.revents().is_some_and(|revents| revents.contains(PollFlags::POLLERR));
+        Ok(Ready {
+            udp: any(fds.first()),
+            udp_errors: fds.first().is_some_and(complains),
+            woken: any(fds.get(1)),
+            tun: any(fds.get(2)),
+        })
     }
 
     fn read_tun(&mut self, now: Instant) -> io::Result<()> {
@@ -253,7 +270,7 @@ impl Dataplane {
             };
             let action = node.engine.handle_tun(at, &mut self.buffers.packet[..len], offload, &mut self.buffers.reply);
             trace!(len, ?action, "from the TUN");
-            self.act(now, action);
+            self.act(now, action, offload);
             // Packets that waited go before the next one of the same flow.
             if action == Action::Nothing {
                 self.settle(now);
@@ -308,17 +325,17 @@ impl Dataplane {
             return;
         };
         let action = node.engine.handle_payload(at, row, payload);
-        self.act(now, action);
+        self.act(now, action, Offload::NONE);
         if action == Action::Nothing {
             self.settle(now);
         }
     }
 
     /// Does what the engine says of the packet in the packet buffer.
-    fn act(&mut self, now: Instant, action: Action) {
+    fn act(&mut self, now: Instant, action: Action, offload: Offload) {
         match action {
             Action::Forward { peer, len } => self.send(now, peer, len, Source::Packet),
-            Action::Fragment { .. } => {}
+            Action::Fragment { peer, len, mtu } => self.send_cut(now, peer, len, Source::Packet, offload, mtu),
             Action::Deliver { len } => self.deliver(len, Source::Packet),
             Action::Reply { len } => self.deliver(len, Source::Reply),
             Action::Nothing => {}
@@ -348,10 +365,11 @@ impl Dataplane {
     }
 
     fn seal_and_send(&mut self, now: Instant, peer: PeerHandle, len: usize, source: Source) {
-        let Buffers { packet, datagram, reply } = &mut self.buffers;
+        let Buffers { packet, datagram, reply, fragment } = &mut self.buffers;
         let payload = match source {
             Source::Packet => &packet[..len],
             Source::Reply => &reply[..len],
+            Source::Fragment => &fragment[..len],
         };
         match self.tunnels.seal(peer, payload, datagram, now) {
             Ok(Sealed::Datagram { to, len }) => {
@@ -401,7 +419,9 @@ impl Dataplane {
             let Some(node) = &mut self.node else { break };
             match node.engine.poll_output(at, &mut self.buffers.reply) {
                 Some(Output::Peer { peer, len }) => self.send(now, peer, len, Source::Reply),
-                Some(Output::Fragments { .. }) => {}
+                Some(Output::Fragments { peer, len, offload, mtu }) => {
+                    self.send_cut(now, peer, len, Source::Reply, offload, mtu);
+                }
                 Some(Output::Local { len }) => self.deliver(len, Source::Reply),
                 None => break,
             }
@@ -416,15 +436,17 @@ impl Dataplane {
 /// Which descriptors have something.
 struct Ready {
     udp: bool,
+    udp_errors: bool,
     woken: bool,
     tun: bool,
 }
 
 /// Which buffer a payload is in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Packet,
     Reply,
+    Fragment,
 }
 
 impl Buffers {
@@ -432,6 +454,7 @@ impl Buffers {
         match source {
             Source::Packet => &self.packet,
             Source::Reply => &self.reply,
+            Source::Fragment => &self.fragment,
         }
     }
 }

@@ -72,10 +72,13 @@ impl Dataplane {
         let sync = &client.counters;
         let named = [
             ("packets_forwarded", engine.forwarded),
+            ("packets_fragmented", engine.fragmented),
             ("packets_delivered", engine.delivered),
             ("packets_answered", engine.replied),
             ("flows_begun", engine.flows_begun),
             ("flows_evicted", engine.flows_evicted),
+            ("flows_evicted_established", engine.established_evicted),
+            ("datagrams_evicted", engine.datagrams_evicted),
             ("unknown_policies", router.table.unknown_policies()),
             ("table_pages", sync.pages.into()),
             ("table_pages_stale", sync.stale_pages.into()),

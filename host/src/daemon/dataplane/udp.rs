@@ -6,10 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use tracing::trace;
 
+use super::path_mtu::{Discovery, Narrow};
+
 /// A non-blocking UDP socket that shows IPv4 addresses as such even when it serves both families.
 pub struct Udp {
     socket: UdpSocket,
     is_v6: bool,
+    discovery: Discovery,
 }
 
 impl Udp {
@@ -20,7 +23,9 @@ impl Udp {
     pub fn bind(at: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, is_v6: at.is_ipv6() })
+        let is_v6 = at.is_ipv6();
+        let discovery = Discovery::start(&socket, is_v6)?;
+        Ok(Self { socket, is_v6, discovery })
     }
 
     /// Where the socket is bound.
@@ -41,14 +46,22 @@ impl Udp {
     }
 
     /// Sends a datagram. One that the system does not take is lost, as it could be anywhere on its way.
-    pub fn send(&self, to: SocketAddr, datagram: &[u8]) {
-        let to = match to.ip() {
+    pub fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let address = match to.ip() {
             IpAddr::V4(v4) if self.is_v6 => SocketAddr::V6(SocketAddrV6::new(v4.to_ipv6_mapped(), to.port(), 0, 0)),
             _ => to,
         };
-        if let Err(error) = self.socket.send_to(datagram, to) {
+        if let Err(error) = self.discovery.send(&self.socket, to.ip(), address, datagram) {
             trace!(%to, %error, "the network took no datagram");
         }
+    }
+
+    /// What the network says of a path. `Ok(None)`: it said something else.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when it said nothing more.
+    pub(super) fn next_narrow(&mut self) -> io::Result<Option<Narrow>> {
+        self.discovery.next(&self.socket)
     }
 }
 
