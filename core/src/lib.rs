@@ -20,6 +20,7 @@ pub mod flow;
 pub mod ids;
 mod index;
 mod late;
+pub mod mtu;
 pub mod node;
 pub mod packet;
 pub mod policy;

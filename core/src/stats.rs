@@ -34,9 +34,13 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The packet is not well formed.
     Malformed = "malformed",
-    /// The packet is a fragment.
-    Fragment = "fragment",
-    /// The packet is an ICMP message other than an echo.
+    /// The first fragment of the datagram that the fragment belongs to has not been seen.
+    FragmentUnknown = "fragment_unknown",
+    /// The fragment overlaps another one of its datagram.
+    FragmentOverlap = "fragment_overlap",
+    /// The datagram's fragments come in too many separate pieces.
+    FragmentScattered = "fragment_scattered",
+    /// The packet is an ICMP message that is neither an echo nor an error about a packet that this node carries.
     IcmpMessage = "icmp_message",
     /// The packet's protocol is not carried.
     Protocol = "protocol",
@@ -56,12 +60,12 @@ drop_reasons! {
     NoInstance = "no_instance",
     /// Every instance that could be picked already has a flow whose replies would look the same.
     ReverseCollision = "reverse_collision",
-    /// The flow table is full of live flows.
-    FlowTableFull = "flow_table_full",
-    /// A TCP segment belongs to no flow and does not begin one.
+    /// The packet, or the one that it is about, belongs to no flow and does not begin one.
     NoFlow = "no_flow",
     /// The instance that the flow went to is gone or has moved.
     InstanceGone = "instance_gone",
+    /// The packet is too long for the path to the node that it goes to.
+    TooBig = "too_big",
     /// The inner source belongs to another node than the one that sent the packet.
     SpoofedSource = "spoofed_source",
     /// The inner destination is not an instance that is attached here.
@@ -90,16 +94,22 @@ impl fmt::Display for DropReason {
 #[derive(Clone, Debug)]
 pub struct Counters {
     drops: [u64; DropReason::ALL.len()],
-    /// Packets sent to a peer.
+    /// Packets sent to a peer, those in fragments too.
     pub forwarded: u64,
+    /// Packets sent to a peer in fragments.
+    pub fragmented: u64,
     /// Packets delivered to a local instance.
     pub delivered: u64,
     /// RST segments and ICMP messages sent to a local instance in the stead of an answer.
     pub replied: u64,
     /// Flows begun.
     pub flows_begun: u64,
-    /// Flows that ended before their time because the flow table was full.
+    /// Flows that ended before their time because there was no room for another one.
     pub flows_evicted: u64,
+    /// Those of them that were established TCP connections: the table is too small.
+    pub established_evicted: u64,
+    /// Datagrams whose fragments were given up before their time because there was no room for another one.
+    pub datagrams_evicted: u64,
 }
 
 impl Counters {
@@ -108,10 +118,13 @@ impl Counters {
         Self {
             drops: [0; DropReason::ALL.len()],
             forwarded: 0,
+            fragmented: 0,
             delivered: 0,
             replied: 0,
             flows_begun: 0,
             flows_evicted: 0,
+            established_evicted: 0,
+            datagrams_evicted: 0,
         }
     }
 

@@ -112,6 +112,7 @@ impl Process {
     fn act(&mut self, now: Instant, action: Action, packet: &[u8], reply: &[u8]) {
         match action {
             Action::Forward { peer, len } => self.send(now, peer, &packet[..len]),
+            Action::Fragment { .. } => unreachable!("no application here sends what has to be cut"),
             Action::Deliver { len } => self.delivered.push_back(packet[..len].to_vec()),
             Action::Reply { len } => self.delivered.push_back(reply[..len].to_vec()),
             Action::Nothing => self.settle(now),
@@ -125,6 +126,7 @@ impl Process {
             let Some(node) = &mut self.node else { break };
             match node.poll_output(now, &mut out) {
                 Some(Output::Peer { peer, len }) => self.send(now, peer, &out[..len]),
+                Some(Output::Fragments { .. }) => unreachable!("no application here sends what has to be cut"),
                 Some(Output::Local { len }) => self.delivered.push_back(out[..len].to_vec()),
                 None => break,
             }

@@ -255,6 +255,19 @@ impl AddressPlan {
         }
     }
 
+    /// Whether `addr` is the first or the last address of the IPv4 service net: those of the network itself and of its broadcasts
+    /// (RFC 919 section 7), which no service has.
+    #[must_use]
+    pub const fn is_edge_of_service_net(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(v4) => {
+                let net = self.pools.service_v4;
+                v4.to_bits() == net.base().to_bits() || v4.to_bits() == net.last().to_bits()
+            }
+            IpAddr::V6(_) => false,
+        }
+    }
+
     /// Whether `addr` lies in one of the two worker pools, where namespace IPs are.
     #[must_use]
     pub const fn is_worker_net(&self, addr: IpAddr) -> bool {

@@ -10,25 +10,35 @@ pub enum Stage {
     Opening,
     /// Both sides have spoken.
     Established,
-    /// A TCP FIN or RST was seen.
+    /// TCP FINs were seen from both sides, or a RST from one.
     Closing,
 }
 
-/// How long flows live without a packet.
+/// How long flows live without a packet, in whole milliseconds.
+///
+/// Three of the defaults are shorter than what the RFCs ask of address translators: TCP that opens or closes, and one-way UDP.
+/// Nobody's next connection waits for what they hold: no address or port is shared between applications. A flow that ended
+/// too early begins anew with the next SYN or datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// TCP before the handshake is done (RFC 5382 section 5 asks for at least 4 minutes for established ones only).
+    /// TCP until both sides have spoken, 30 seconds: several repetitions of a SYN (RFC 6298 section 5). RFC 5382 section 5
+    /// REQ-5 and RFC 7857 section 2.1 ask for 4 minutes.
     pub tcp_opening: Duration,
-    /// TCP after the handshake: 2 hours 4 minutes at least (RFC 5382 REQ-5).
+    /// TCP after that, half-closed connections included: 2 hours 4 minutes at least (RFC 5382 section 5 REQ-5, RFC 6146
+    /// section 4).
     pub tcp_established: Duration,
-    /// TCP after a FIN or RST.
+    /// TCP after FINs from both sides or a RST from one, 10 seconds: time for the last segments and their repetitions. RFC
+    /// 5382 section 5 REQ-5 and RFC 7857 sections 2.1 and 2.2 ask for 4 minutes.
     pub tcp_closing: Duration,
-    /// UDP while only one side has spoken.
+    /// UDP while only one side has spoken, 30 seconds. RFC 4787 section 4.3 REQ-5 asks for 2 minutes.
     pub udp_opening: Duration,
-    /// UDP when both have: 5 minutes recommended (RFC 4787 REQ-5).
+    /// UDP when both have: 5 minutes recommended, 2 at least (RFC 4787 section 4.3 REQ-5).
     pub udp_established: Duration,
-    /// ICMP echo: 60 seconds at least (RFC 5508 REQ-1).
+    /// ICMP and ICMPv6 echo: 60 seconds at least (RFC 5508 section 3.2 REQ-2).
     pub icmp: Duration,
+    /// Protocols that are carried without ports, 5 minutes as for UDP (RFC 4787 section 4.3 REQ-5): ten heartbeats of SCTP (RFC
+    /// 9260 section 16, 30 seconds); GRE has none.
+    pub other: Duration,
 }
 
 impl Lifetimes {
@@ -40,6 +50,7 @@ impl Lifetimes {
         udp_opening: Duration::ZERO,
         udp_established: Duration::ZERO,
         icmp: Duration::ZERO,
+        other: Duration::ZERO,
     };
 
     /// The lifetime of a flow at a stage.
@@ -51,7 +62,8 @@ impl Lifetimes {
             (6, Stage::Closing) => self.tcp_closing,
             (17, Stage::Opening) => self.udp_opening,
             (17, _) => self.udp_established,
-            _ => self.icmp,
+            (1 | 58, _) => self.icmp,
+            _ => self.other,
         }
     }
 }
@@ -65,6 +77,7 @@ impl Default for Lifetimes {
             udp_opening: Duration::from_secs(30),
             udp_established: Duration::from_secs(300),
             icmp: Duration::from_secs(60),
+            other: Duration::from_secs(300),
         }
     }
 }

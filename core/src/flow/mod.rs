@@ -1,150 +1,43 @@
 //! The flow table: which instance each five-tuple goes to, found from both directions.
 //!
-//! Rows are dense and two hash chains lead to each: the egress key is what the local application sends, the ingress key is
-//! what its peer's node sends. A full table makes room by ending the deadest of a window of rows.
+//! Rows are dense and two set-associative indexes lead to them: the egress key is what the local application sends, the ingress
+//! key is what its peer's node sends. A look-up reads one set of sixteen entries whatever is in the table, and where there is no
+//! room for a new flow the deadest one of its set ends.
 
+mod entry;
 mod lifetime;
+mod sets;
 
+pub use entry::{Fins, Flow, FlowKey};
 pub use lifetime::{Lifetimes, Stage};
 
-use crate::index::{HashIndex, HashKey};
+use crate::index::HashKey;
 use crate::slots::{RowRef, Slots};
 use crate::time::Instant;
+use sets::Sets;
 
-/// How many rows are compared when a full table makes room.
-const EVICTION_WINDOW: usize = 16;
-
-/// One direction of a flow as it is found: addresses in their 16-byte form, ports, protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey {
-    /// The source address.
-    pub src: [u8; 16],
-    /// The destination address.
-    pub dst: [u8; 16],
-    /// The source port; the identifier of an echo request; otherwise 0.
-    pub src_port: u16,
-    /// The destination port; the identifier of an echo reply; otherwise 0.
-    pub dst_port: u16,
-    /// The IP protocol number.
-    pub protocol: u8,
-}
-
-impl FlowKey {
-    #[inline]
-    fn hash(&self, key: &HashKey) -> u64 {
-        let mut bytes = [0; 40];
-        let (src, rest) = bytes.split_at_mut(16);
-        let (dst, rest) = rest.split_at_mut(16);
-        src.copy_from_slice(&self.src);
-        dst.copy_from_slice(&self.dst);
-        let ports = u64::from(self.src_port) << 32 | u64::from(self.dst_port) << 16 | u64::from(self.protocol);
-        rest.copy_from_slice(&ports.to_le_bytes());
-        key.hash(&bytes)
-    }
-}
-
-/// A flow, seen from its local end.
-#[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    /// The local instance's namespace IP.
-    pub local: [u8; 16],
-    /// What the local application takes for its peer: a service IP, or the remote instance IP.
-    pub dialled: [u8; 16],
-    /// The local instance IP: the source on the wire.
-    pub local_instance: [u8; 16],
-    /// The remote namespace IP: the destination on the wire.
-    pub remote: [u8; 16],
-    /// The remote instance IP: the source of what comes back.
-    pub remote_instance: [u8; 16],
-    /// The local port, as in [`FlowKey`].
-    pub local_port: u16,
-    /// The remote port, as in [`FlowKey`].
-    pub remote_port: u16,
-    /// The IP protocol number.
-    pub protocol: u8,
-    /// How far it is.
-    pub stage: Stage,
-    /// The local application began it.
-    pub outgoing: bool,
-    /// The row of the remote instance's node.
-    pub node: u32,
-    /// The remote instance: its row in the table, or among the attachments when it is [`Self::within`] this node.
-    pub instance: RowRef,
-    /// The remote instance is attached to this node too and began the flow.
-    pub within: bool,
-    /// The local instance.
-    pub attachment: RowRef,
-    /// When its last packet was seen.
-    pub last_seen: Instant,
-    /// The last acknowledgement that the local TCP sent: the sequence number that it would take a RST with.
-    pub last_ack: u32,
-}
-
-impl Flow {
-    const EMPTY: Self = Self {
-        local: [0; 16],
-        dialled: [0; 16],
-        local_instance: [0; 16],
-        remote: [0; 16],
-        remote_instance: [0; 16],
-        local_port: 0,
-        remote_port: 0,
-        protocol: 0,
-        stage: Stage::Opening,
-        outgoing: false,
-        node: 0,
-        instance: RowRef::NONE,
-        within: false,
-        attachment: RowRef::NONE,
-        last_seen: Instant::ZERO,
-        last_ack: 0,
-    };
-
-    /// The key under which packets of the local application find it.
-    pub fn egress_key(&self) -> FlowKey {
-        FlowKey {
-            src: self.local,
-            dst: self.dialled,
-            src_port: self.local_port,
-            dst_port: self.remote_port,
-            protocol: self.protocol,
-        }
-    }
-
-    /// The row of the table whose flows it counts among; none for one that began [`Self::within`] this node.
-    pub(crate) fn counted(&self) -> RowRef {
-        if self.within { RowRef::NONE } else { self.instance }
-    }
-
-    /// The key under which packets from the remote node find it.
-    pub fn ingress_key(&self) -> FlowKey {
-        FlowKey {
-            src: self.remote_instance,
-            dst: self.local,
-            src_port: self.remote_port,
-            dst_port: self.local_port,
-            protocol: self.protocol,
-        }
-    }
-}
+/// How many further sets are looked at for a flow to end when all rows are in use and a new flow's own set is empty.
+const FURTHER_SETS: usize = 8;
 
 /// Why a flow is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertError {
     /// A live flow has the same egress or ingress key.
     Collision,
-    /// All rows that could make room hold live, established flows.
-    Full,
 }
 
-/// Up to `F` flows. All zero when new.
+/// Up to `F` flows, at least 1. All zero when new.
+///
+/// It is never full: a new flow that finds no room ends another one, see [`Ended`]. There are twice as many entries in each index
+/// as rows. So a set overflows before all rows are in use only by chance: of as many flows as there are rows, with random
+/// keys, about one in 600 ends early.
 pub struct FlowTable<const F: usize> {
     hash: HashKey,
     rows: [Flow; F],
     slots: Slots<F>,
-    /// Keys: egress, ingress.
-    index: HashIndex<F, 2>,
-    /// Where the next search for room begins.
+    egress: Sets<F>,
+    ingress: Sets<F>,
+    /// Where the next search for room begins when the sets have none.
     eviction_hand: usize,
     /// Where the next search for dead flows begins.
     expiry_hand: usize,
@@ -158,7 +51,8 @@ impl<const F: usize> FlowTable<F> {
             hash: HashKey(0, 0),
             rows: [const { Flow::EMPTY }; F],
             slots: Slots::new(),
-            index: HashIndex::new(),
+            egress: Sets::new(),
+            ingress: Sets::new(),
             eviction_hand: 0,
             expiry_hand: 0,
             lifetimes: Lifetimes::ZERO,
@@ -183,68 +77,70 @@ impl<const F: usize> FlowTable<F> {
         if self.slots.is_used(row) { self.rows.get_mut(row) } else { None }
     }
 
+    /// A reference to the flow in a row, by which it is noticed when the flow ends.
+    pub fn reference(&self, row: usize) -> Option<RowRef> {
+        self.slots.reference(row)
+    }
+
+    /// Whether the flow is still there that a reference was made of.
+    #[inline]
+    pub fn is_current(&self, reference: RowRef) -> bool {
+        self.slots.is_current(reference)
+    }
+
     /// The row of the flow that an application's packet belongs to.
     #[inline]
     pub fn find_egress(&self, key: &FlowKey) -> Option<usize> {
-        let found = self.index.find(key.hash(&self.hash), |row, which| {
-            which == EGRESS && self.rows.get(row).is_some_and(|flow| flow.egress_key() == *key)
-        });
-        found.map(|(row, _)| row)
+        self.egress_row(self.hash_of(key), key)
     }
 
     /// The row of the flow that a packet from another node belongs to.
     #[inline]
     pub fn find_ingress(&self, key: &FlowKey) -> Option<usize> {
-        let found = self.index.find(key.hash(&self.hash), |row, which| {
-            which == INGRESS && self.rows.get(row).is_some_and(|flow| flow.ingress_key() == *key)
-        });
-        found.map(|(row, _)| row)
+        self.ingress_row(self.hash_of(key), key)
     }
 
     /// Whether the flow's time is over.
     #[inline]
     pub fn is_dead(&self, flow: &Flow, now: Instant) -> bool {
-        now >= flow.last_seen.saturating_add(self.lifetimes.of(flow.protocol, flow.stage))
+        now >= self.deadline(flow)
     }
 
-    /// Takes a flow in. `ended` is called for each flow that makes room for it.
+    /// Takes a flow in and returns its row. `ended` is called for each flow that makes room for it.
     ///
     /// # Errors
-    /// [`InsertError`]; nothing has changed then.
+    /// [`InsertError`]; at most flows that were dead have ended then.
     pub(crate) fn insert(
         &mut self,
         flow: Flow,
         now: Instant,
         mut ended: impl FnMut(&Flow, Ended),
     ) -> Result<usize, InsertError> {
-        for taken in [self.find_egress(&flow.egress_key()), self.find_ingress(&flow.ingress_key())] {
-            if let Some(row) = taken.filter(|row| self.get(*row).is_some()) {
-                if !self.get(row).is_some_and(|old| self.is_dead(old, now)) {
-                    return Err(InsertError::Collision);
-                }
-                self.end(row, Ended::Expired, &mut ended);
+        let (egress_key, ingress_key) = (flow.egress_key(), flow.ingress_key());
+        let (egress, ingress) = (self.hash_of(&egress_key), self.hash_of(&ingress_key));
+        let rivals = [self.egress_row(egress, &egress_key), self.ingress_row(ingress, &ingress_key)];
+        for row in rivals.into_iter().flatten() {
+            if self.get(row).is_some_and(|rival| !self.is_dead(rival, now)) {
+                return Err(InsertError::Collision);
             }
+            self.end(row, Ended::Expired, &mut ended);
         }
-        let row = match self.slots.take() {
-            Some(taken) => taken.row(),
-            None => {
-                self.make_room(now, &mut ended)?;
-                self.slots.take().ok_or(InsertError::Full)?.row()
-            }
-        };
+        self.make_room(egress, ingress, now, &mut ended);
+        // There is a row now, always.
+        let row = self.slots.take().ok_or(InsertError::Collision)?.row();
         if let Some(place) = self.rows.get_mut(row) {
             *place = flow;
         }
-        self.index.insert(flow.egress_key().hash(&self.hash), row, EGRESS);
-        self.index.insert(flow.ingress_key().hash(&self.hash), row, INGRESS);
+        self.egress.insert(egress, row);
+        self.ingress.insert(ingress, row);
         Ok(row)
     }
 
     /// Ends a flow and returns it.
     pub(crate) fn remove(&mut self, row: usize) -> Option<Flow> {
         let flow = *self.get(row)?;
-        self.index.remove(flow.egress_key().hash(&self.hash), row, EGRESS);
-        self.index.remove(flow.ingress_key().hash(&self.hash), row, INGRESS);
+        self.egress.remove(self.hash_of(&flow.egress_key()), row);
+        self.ingress.remove(self.hash_of(&flow.ingress_key()), row);
         self.slots.give_back(row);
         Some(flow)
     }
@@ -275,32 +171,82 @@ impl<const F: usize> FlowTable<F> {
         self.slots.high_water()
     }
 
-    /// Ends the deadest flow of a window of rows: one whose time is over, else the one with the least time left, else, when
-    /// only established TCP is in the window, none.
-    fn make_room(&mut self, now: Instant, ended: &mut impl FnMut(&Flow, Ended)) -> Result<(), InsertError> {
-        let mut deadest: Option<(usize, core::time::Duration)> = None;
-        for _ in 0..EVICTION_WINDOW.min(F) {
-            let row = self.eviction_hand;
-            self.eviction_hand = self.following(row);
-            let Some(flow) = self.get(row) else { continue };
-            if self.is_dead(flow, now) {
-                self.end(row, Ended::Expired, ended);
-                return Ok(());
-            }
-            if flow.stage == Stage::Established && flow.protocol == TCP {
-                continue;
-            }
-            let left = flow
-                .last_seen
-                .saturating_add(self.lifetimes.of(flow.protocol, flow.stage))
-                .saturating_duration_since(now);
-            if deadest.is_none_or(|(_, least)| left < least) {
-                deadest = Some((row, left));
-            }
+    /// The key's hash under the table's secret.
+    #[inline]
+    fn hash_of(&self, key: &FlowKey) -> u64 {
+        let mut bytes = [0; 40];
+        let (src, rest) = bytes.split_at_mut(16);
+        let (dst, rest) = rest.split_at_mut(16);
+        src.copy_from_slice(&key.src);
+        dst.copy_from_slice(&key.dst);
+        let ports = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | u64::from(key.protocol);
+        rest.copy_from_slice(&ports.to_le_bytes());
+        self.hash.hash(&bytes)
+    }
+
+    #[inline]
+    fn egress_row(&self, hash: u64, key: &FlowKey) -> Option<usize> {
+        self.egress.find(hash, |row| self.rows.get(row).is_some_and(|flow| flow.egress_key() == *key))
+    }
+
+    #[inline]
+    fn ingress_row(&self, hash: u64, key: &FlowKey) -> Option<usize> {
+        self.ingress.find(hash, |row| self.rows.get(row).is_some_and(|flow| flow.ingress_key() == *key))
+    }
+
+    /// When the flow's time is over.
+    #[inline]
+    fn deadline(&self, flow: &Flow) -> Instant {
+        flow.last_seen.saturating_add(self.lifetimes.of(flow.protocol, flow.stage))
+    }
+
+    /// Sees to it that there is an entry in both sets and a row for a new flow.
+    fn make_room(&mut self, egress: u64, ingress: u64, now: Instant, ended: &mut impl FnMut(&Flow, Ended)) {
+        if self.egress.is_full(egress) {
+            self.end_one(self.deadest(self.egress.rows(Sets::<F>::number(egress)), now), ended);
         }
-        let (row, _) = deadest.ok_or(InsertError::Full)?;
-        self.end(row, Ended::Evicted, ended);
-        Ok(())
+        if self.ingress.is_full(ingress) {
+            self.end_one(self.deadest(self.ingress.rows(Sets::<F>::number(ingress)), now), ended);
+        }
+        if self.slots.len() >= F {
+            let first = Sets::<F>::number(egress);
+            let near = (first..Sets::<F>::COUNT).chain(0..first).take(FURTHER_SETS.saturating_add(1));
+            let spare = { near }.find_map(|set| self.deadest(self.egress.rows(set), now)).or_else(|| {
+                let row = self.eviction_hand;
+                self.deadest(core::iter::once(row), now)
+            });
+            self.eviction_hand = self.following(self.eviction_hand);
+            self.end_one(spare, ended);
+        }
+    }
+
+    /// Which of some rows' flows is to make room, and how it ends: one whose time is over; else the one with the least time
+    /// left that is not established TCP; else of these the one with the least time left. Of two alike, the one with the smaller
+    /// egress key.
+    fn deadest(&self, rows: impl Iterator<Item = usize>, now: Instant) -> Option<(usize, Ended)> {
+        let order = |row| {
+            let flow = self.get(row)?;
+            Some((self.ending(flow, now), self.deadline(flow), flow.egress_key(), row))
+        };
+        let (how, .., row) = rows.filter_map(order).min()?;
+        Some((row, how))
+    }
+
+    /// How a flow would end that has to make room now.
+    fn ending(&self, flow: &Flow, now: Instant) -> Ended {
+        if self.is_dead(flow, now) {
+            Ended::Expired
+        } else if flow.protocol == TCP && flow.stage == Stage::Established {
+            Ended::EvictedEstablished
+        } else {
+            Ended::Evicted
+        }
+    }
+
+    fn end_one(&mut self, one: Option<(usize, Ended)>, ended: &mut impl FnMut(&Flow, Ended)) {
+        if let Some((row, how)) = one {
+            self.end(row, how, ended);
+        }
     }
 
     fn end(&mut self, row: usize, how: Ended, ended: &mut impl FnMut(&Flow, Ended)) {
@@ -321,17 +267,17 @@ impl<const F: usize> Default for FlowTable<F> {
     }
 }
 
-/// How a flow ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a flow ended. The lesser is preferred when one has to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ended {
     /// Its time was over.
     Expired,
-    /// It had to make room.
+    /// It had to make room: the dead were not enough.
     Evicted,
+    /// It was an established TCP connection and had to make room: nothing else was there to end.
+    EvictedEstablished,
 }
 
-const EGRESS: usize = 0;
-const INGRESS: usize = 1;
 /// The protocol number of TCP.
 const TCP: u8 = 6;
 

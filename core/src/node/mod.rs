@@ -13,6 +13,7 @@ use crate::addr::{AddressPlan, Dual, WorkerSubnet};
 use crate::flow::Lifetimes;
 use crate::ids::{Endpoint, InstanceId, NodeKey};
 use crate::index::HashKey;
+use crate::mtu::OverlayMtu;
 use crate::packet::{Offload, View, reply::MAX_REPLY_LEN};
 use crate::policy::Registry;
 use crate::router::{Attachment, Router, Verdict};
@@ -65,6 +66,15 @@ pub enum Action {
         /// The packet's length in bytes.
         len: usize,
     },
+    /// Cut the first `len` bytes of the packet into [`Fragments`](crate::packet::Fragments) of at most `mtu` bytes, seal each and send it to the peer.
+    Fragment {
+        /// The peer.
+        peer: RowRef,
+        /// The packet's length in bytes.
+        len: usize,
+        /// The longest fragment.
+        mtu: OverlayMtu,
+    },
     /// Give the first `len` bytes of the packet to the local network stack.
     Deliver {
         /// The packet's length in bytes.
@@ -88,6 +98,17 @@ pub enum Output {
         peer: RowRef,
         /// The payload's length in bytes.
         len: usize,
+    },
+    /// Cut the first `len` bytes into [`Fragments`](crate::packet::Fragments) of at most `mtu` bytes, seal each and send it to the peer.
+    Fragments {
+        /// The peer.
+        peer: RowRef,
+        /// The packet's length in bytes.
+        len: usize,
+        /// What the packet's sender left to be done.
+        offload: Offload,
+        /// The longest fragment.
+        mtu: OverlayMtu,
     },
     /// Give the first `len` bytes to the local network stack.
     Local {
@@ -159,6 +180,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// [`TableFull`] when its managers do not fit into its table.
     pub fn start(&mut self, now: Instant, config: NodeConfig<'_>) -> Result<(), TableFull> {
         self.router.configure(config.plan, config.registry, config.lifetimes, config.hash_key);
+        self.pending.set_hash_key(config.hash_key);
         let own = NodeRecord { key: config.profile.key, epoch: config.profile.epoch, ..NodeRecord::default() };
         let slot = self.router.table.put_node(&own)?;
         self.own = self.router.table.node_ref(slot).unwrap_or_default();
@@ -306,6 +328,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             }
             match self.act(verdict) {
                 Action::Forward { peer, len } => return Some(Output::Peer { peer, len }),
+                Action::Fragment { peer, len, mtu } => {
+                    return Some(Output::Fragments { peer, len, offload: taken.offload, mtu });
+                }
                 Action::Deliver { len } => return Some(Output::Local { len }),
                 Action::Reply { len } => {
                     out.get_mut(..len)?.copy_from_slice(self.scratch.get(..len)?);
@@ -364,6 +389,19 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             && let Some(node) = self.router.table.node_mut(peer.row())
         {
             node.avoided = true;
+        }
+    }
+
+    /// Sets what fits every path that nothing smaller was learned of.
+    pub fn set_overlay_mtu(&mut self, mtu: OverlayMtu) {
+        self.router.set_overlay_mtu(mtu);
+    }
+
+    /// The path to the peer takes no more than this: packets that are longer are answered or cut, for
+    /// [`PATH_MTU_LIFETIME`](crate::router::PATH_MTU_LIFETIME).
+    pub fn learn_path_mtu(&mut self, now: Instant, peer: RowRef, mtu: OverlayMtu) {
+        if self.peer(peer).is_some() {
+            self.router.learn_path_mtu(now, peer.row(), mtu);
         }
     }
 
@@ -553,6 +591,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         match verdict {
             Verdict::Forward { node, len } => match self.router.table.node_ref(node) {
                 Some(peer) => Action::Forward { peer, len },
+                None => Action::Nothing,
+            },
+            Verdict::Fragment { node, len, mtu } => match self.router.table.node_ref(node) {
+                Some(peer) => Action::Fragment { peer, len, mtu },
                 None => Action::Nothing,
             },
             Verdict::Deliver { len } => Action::Deliver { len },

@@ -2,9 +2,11 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use crate::index::{HashIndex, HashKey};
 use crate::packet::Offload;
 use crate::slots::RowRef;
 use crate::stats::DropReason;
+use crate::table::key_of;
 
 /// The longest packet that may wait, in bytes.
 pub const PENDING_LEN: usize = 1536;
@@ -37,8 +39,9 @@ pub(super) enum State {
     Failed(DropReason),
 }
 
+/// What is known of a waiting packet besides its bytes.
 #[derive(Clone, Copy)]
-struct Packet {
+struct Entry {
     /// Its place in the order of arrival; 0 when the row is free.
     order: u64,
     state: State,
@@ -46,10 +49,9 @@ struct Packet {
     origin: Origin,
     offload: Offload,
     len: usize,
-    bytes: [u8; PENDING_LEN],
 }
 
-impl Packet {
+impl Entry {
     const EMPTY: Self = Self {
         order: 0,
         state: State::Waiting,
@@ -57,13 +59,22 @@ impl Packet {
         origin: Origin::Local,
         offload: Offload::NONE,
         len: 0,
-        bytes: [0; PENDING_LEN],
     };
+
+    fn is_used(&self) -> bool {
+        self.order != 0
+    }
 }
 
 /// Up to `P` packets, at most half of them (but one) for one address. All zero when new.
+///
+/// Every packet that the node handles asks whether others wait for its address, so that is one look-up by hash.
 pub(super) struct Pending<const P: usize> {
-    rows: [Packet; P],
+    hash: HashKey,
+    rows: [Entry; P],
+    bytes: [[u8; PENDING_LEN]; P],
+    /// Key: the address that is waited for.
+    by_address: HashIndex<P, 1>,
     last: u64,
     used: usize,
     ready: usize,
@@ -74,7 +85,20 @@ impl<const P: usize> Pending<P> {
     const PER_ADDRESS: usize = if P < 4 { P } else { P / 2 };
 
     pub(super) const fn new() -> Self {
-        Self { rows: [const { Packet::EMPTY }; P], last: 0, used: 0, ready: 0 }
+        Self {
+            hash: HashKey(0, 0),
+            rows: [Entry::EMPTY; P],
+            bytes: [[0; PENDING_LEN]; P],
+            by_address: HashIndex::new(),
+            last: 0,
+            used: 0,
+            ready: 0,
+        }
+    }
+
+    /// Sets the secret of the hashes. Only while nothing waits.
+    pub(super) fn set_hash_key(&mut self, key: HashKey) {
+        self.hash = key;
     }
 
     /// Packets that wait.
@@ -85,7 +109,7 @@ impl<const P: usize> Pending<P> {
     /// Whether a packet for this address has to queue behind others.
     #[inline]
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.used > 0 && self.rows.iter().any(|p| p.order != 0 && p.address == address)
+        self.used > 0 && self.by_address.find(self.hash_of(address), |row, _| self.waits_for(row, address)).is_some()
     }
 
     /// Queues a copy of a packet behind those that wait for the same address: when they may go on already, so may it. Returns
@@ -100,46 +124,39 @@ impl<const P: usize> Pending<P> {
         if packet.len() > PENDING_LEN {
             return Err(Refused::TooLong);
         }
-        let of_address = || {
-            let rows = self.rows.iter();
-            rows.filter(|p| p.order != 0 && p.address == address)
-        };
-        let crowded = of_address().count() >= Self::PER_ADDRESS;
-        let state = of_address().max_by_key(|p| p.order).map_or(State::Waiting, |latest| latest.state);
-        let place = if crowded || self.used >= P {
-            let oldest =
-                self.rows.iter().enumerate().filter(|(_, p)| p.order != 0 && (!crowded || p.address == address));
-            oldest.min_by_key(|(_, p)| p.order).map(|(place, _)| place)
+        let crowd = self.crowd(address);
+        let place = if crowd.count >= Self::PER_ADDRESS {
+            Some(crowd.oldest)
+        } else if self.used >= P {
+            let used = self.rows.iter().enumerate().filter(|(_, row)| row.is_used());
+            used.min_by_key(|(_, row)| row.order).map(|(place, _)| place)
         } else {
-            self.rows.iter().position(|p| p.order == 0)
+            self.rows.iter().position(|row| !row.is_used())
         };
-        let Some(row) = place.and_then(|place| self.rows.get_mut(place)) else {
+        let Some(place) = place else {
             return Ok(true);
         };
-        let replaced = row.order != 0;
-        if replaced && row.state != State::Waiting {
-            self.ready = self.ready.saturating_sub(1);
-        }
-        self.ready = self.ready.saturating_add(usize::from(state != State::Waiting));
+        let replaced = self.free(place).is_some();
         self.last = self.last.saturating_add(1);
-        row.order = self.last;
-        row.state = state;
-        row.address = address;
-        row.origin = origin;
-        row.offload = offload;
-        row.len = packet.len();
-        if let Some(bytes) = row.bytes.get_mut(..packet.len()) {
+        let entry = Entry { order: self.last, state: crowd.state, address, origin, offload, len: packet.len() };
+        let (Some(row), Some(bytes)) = (self.rows.get_mut(place), self.bytes.get_mut(place)) else {
+            return Ok(true);
+        };
+        *row = entry;
+        if let Some(bytes) = bytes.get_mut(..packet.len()) {
             bytes.copy_from_slice(packet);
         }
-        self.used = self.used.saturating_add(usize::from(!replaced));
+        self.by_address.insert(self.hash_of(address), place, 0);
+        self.used = self.used.saturating_add(1);
+        self.ready = self.ready.saturating_add(usize::from(entry.state != State::Waiting));
         Ok(replaced)
     }
 
     /// Lets the packets that wait for an address go on, or fail.
     pub(super) fn release(&mut self, address: IpAddr, state: State) {
-        for packet in self.rows.iter_mut().filter(|p| p.order != 0 && p.state == State::Waiting && p.address == address)
-        {
-            packet.state = state;
+        let waiting = |row: &&mut Entry| row.is_used() && row.state == State::Waiting && row.address == address;
+        for row in self.rows.iter_mut().filter(waiting) {
+            row.state = state;
             self.ready = self.ready.saturating_add(1);
         }
     }
@@ -154,14 +171,62 @@ impl<const P: usize> Pending<P> {
         if self.ready == 0 {
             return None;
         }
-        let row = self.rows.iter_mut().filter(|p| p.order != 0 && p.state != State::Waiting).min_by_key(|p| p.order)?;
-        row.order = 0;
-        self.ready = self.ready.saturating_sub(1);
-        self.used = self.used.saturating_sub(1);
+        let ready = self.rows.iter().enumerate().filter(|(_, row)| row.is_used() && row.state != State::Waiting);
+        let (place, _) = ready.min_by_key(|(_, row)| row.order)?;
+        let row = self.free(place)?;
         let len = row.len.min(out.len());
-        out.get_mut(..len)?.copy_from_slice(row.bytes.get(..len)?);
+        out.get_mut(..len)?.copy_from_slice(self.bytes.get(place)?.get(..len)?);
         Some(Taken { state: row.state, origin: row.origin, offload: row.offload, len })
     }
+
+    /// Frees a row and returns what it held; none when it was free.
+    fn free(&mut self, place: usize) -> Option<Entry> {
+        let entry = *self.rows.get(place).filter(|row| row.is_used())?;
+        self.by_address.remove(self.hash_of(entry.address), place, 0);
+        if let Some(row) = self.rows.get_mut(place) {
+            *row = Entry::EMPTY;
+        }
+        self.used = self.used.saturating_sub(1);
+        self.ready = self.ready.saturating_sub(usize::from(entry.state != State::Waiting));
+        Some(entry)
+    }
+
+    /// The packets that are queued for an address.
+    fn crowd(&self, address: IpAddr) -> Crowd {
+        let mut crowd = Crowd { count: 0, oldest: 0, state: State::Waiting };
+        let (mut first, mut last) = (u64::MAX, 0);
+        // Looks at all of them: none is "the one".
+        let _ = self.by_address.find(self.hash_of(address), |place, _| {
+            if let Some(row) = self.rows.get(place).filter(|row| row.is_used() && row.address == address) {
+                crowd.count = crowd.count.saturating_add(1);
+                if row.order < first {
+                    (first, crowd.oldest) = (row.order, place);
+                }
+                if row.order > last {
+                    (last, crowd.state) = (row.order, row.state);
+                }
+            }
+            false
+        });
+        crowd
+    }
+
+    fn waits_for(&self, place: usize, address: IpAddr) -> bool {
+        self.rows.get(place).is_some_and(|row| row.is_used() && row.address == address)
+    }
+
+    fn hash_of(&self, address: IpAddr) -> u64 {
+        self.hash.hash(&key_of(address))
+    }
+}
+
+/// The packets that are queued for one address.
+struct Crowd {
+    count: usize,
+    /// The row of the one that came first.
+    oldest: usize,
+    /// What has become of the look-up, as the one that came last knows it.
+    state: State,
 }
 
 /// A packet that waited.
@@ -171,4 +236,87 @@ pub(super) struct Taken {
     pub(super) origin: Origin,
     pub(super) offload: Offload,
     pub(super) len: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 30, 0, n))
+    }
+
+    fn push<const P: usize>(pending: &mut Pending<P>, to: u8, packet: u8) -> bool {
+        pending.push(address(to), Origin::Local, &[packet], Offload::NONE).unwrap()
+    }
+
+    fn flush<const P: usize>(pending: &mut Pending<P>) -> Vec<u8> {
+        let mut out = [0; 4];
+        std::iter::from_fn(|| pending.pop_ready(&mut out).map(|_| out[0])).collect()
+    }
+
+    #[test]
+    fn packets_go_on_in_the_order_in_which_they_came() {
+        let mut pending = Pending::<8>::new();
+        for (to, packet) in [(1, 10), (2, 20), (1, 11), (2, 21)] {
+            assert!(!push(&mut pending, to, packet));
+        }
+        pending.release(address(1), State::Go);
+        // What comes while others of its address are about to go queues behind them.
+        assert!(pending.has(address(1)));
+        push(&mut pending, 1, 12);
+        assert_eq!(flush(&mut pending), [10, 11, 12]);
+        assert!(!pending.has(address(1)) && pending.has(address(2)));
+        pending.release(address(2), State::Go);
+        assert_eq!(flush(&mut pending), [20, 21]);
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn one_address_takes_half_of_the_room_and_its_oldest_goes_first() {
+        let mut pending = Pending::<8>::new();
+        for packet in 0..4 {
+            assert!(!push(&mut pending, 1, packet));
+        }
+        assert!(!push(&mut pending, 2, 100));
+        assert!(push(&mut pending, 1, 4), "0 goes, though there is room");
+        assert_eq!(pending.len(), 5);
+        pending.release(address(1), State::Go);
+        assert_eq!(flush(&mut pending), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn when_all_room_is_taken_the_oldest_of_all_goes() {
+        let mut pending = Pending::<4>::new();
+        for n in 1..=4 {
+            assert!(!push(&mut pending, n, n));
+        }
+        assert!(push(&mut pending, 5, 5));
+        assert!(!pending.has(address(1)) && pending.has(address(5)));
+        for n in 1..=5 {
+            pending.release(address(n), State::Go);
+        }
+        assert_eq!(flush(&mut pending), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_is_refused_and_nothing_changes() {
+        let mut pending = Pending::<4>::new();
+        let packet = [0; PENDING_LEN + 1];
+        assert_eq!(pending.push(address(1), Origin::Local, &packet, Offload::NONE), Err(Refused::TooLong));
+        assert!(pending.push(address(1), Origin::Local, &packet[1..], Offload::NONE).is_ok());
+        assert_eq!(pending.len(), 1);
+    }
+
+    #[test]
+    fn a_ready_packet_that_makes_room_is_not_counted_as_ready_any_more() {
+        let mut pending = Pending::<4>::new();
+        push(&mut pending, 1, 1);
+        pending.release(address(1), State::Go);
+        for n in 2..=5 {
+            push(&mut pending, n, n);
+        }
+        assert!(!pending.has_ready());
+        assert!(flush(&mut pending).is_empty());
+    }
 }

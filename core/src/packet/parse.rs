@@ -47,7 +47,13 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     let packet = buf.get(..usize::from(total_len)).ok_or(Malformed::Truncated)?;
     let payload = packet.get(usize::from(header_len)..).ok_or(Malformed::TotalLength)?;
 
-    let fragment = Fragment { offset: ip.frag_offset(), more: ip.more_frags(), id: u32::from(ip.ident()) };
+    let fragment = Fragment {
+        offset: ip.frag_offset(),
+        // An IPv4 packet is below 2¹⁶ bytes.
+        len: payload.len() as u16,
+        more: ip.more_frags(),
+        id: u32::from(ip.ident()),
+    };
     if !fragment.is_whole() {
         check_fragment(fragment, payload.len(), usize::from(header_len))?;
     }
@@ -106,18 +112,30 @@ const fn is_extension(next_header: u8) -> bool {
 }
 
 /// A place in the chain of IPv6 extension headers: the number of what comes next, and the bytes from there on.
-struct Chain<'a> {
-    next_header: u8,
-    payload: &'a [u8],
-    fragment: Fragment,
+pub(super) struct Chain<'a> {
+    pub(super) next_header: u8,
+    pub(super) payload: &'a [u8],
+    pub(super) fragment: Fragment,
+    /// Whether it may be cut off.
+    quoted: bool,
 }
 
 impl<'a> Chain<'a> {
-    /// Walks to the transport header, or to the end of the fragment header of a fragment behind the first. Not inlined, because
-    /// hardly a packet has extension headers.
-    #[inline(never)]
+    /// Walks to the transport header, or to the end of the fragment header of a fragment behind the first.
     fn walk(first: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let mut chain = Self { next_header: first, payload, fragment: Fragment::WHOLE };
+        Self { next_header: first, payload, fragment: Fragment::WHOLE, quoted: false }.walked()
+    }
+
+    /// The same, also where there is none, in a packet that is quoted and may be cut off.
+    pub(super) fn walk_quoted(first: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let chain = Self { next_header: first, payload, fragment: Fragment::WHOLE, quoted: true };
+        if is_extension(first) { chain.walked() } else { Ok(chain) }
+    }
+
+    /// Not inlined, because hardly a packet has extension headers.
+    #[inline(never)]
+    fn walked(self) -> Result<Self, Malformed> {
+        let mut chain = self;
         let mut fragmented = false;
         for position in 0..MAX_EXTENSION_HEADERS {
             match chain.next_header {
@@ -155,11 +173,18 @@ impl<'a> Chain<'a> {
         let [next_header, _, fields @ ..] = fixed;
         // smoltcp's header starts behind the two bytes that all extension headers share, and counts in units of eight bytes.
         let header = Ipv6FragmentHeader::new_unchecked(fields);
-        let fragment =
-            Fragment { offset: header.frag_offset().saturating_mul(8), more: header.more_frags(), id: header.ident() };
+        let fragment = Fragment {
+            offset: header.frag_offset().saturating_mul(8),
+            // What is behind the fixed header of an IPv6 packet is below 2¹⁶ bytes.
+            len: payload.len() as u16,
+            more: header.more_frags(),
+            id: header.ident(),
+        };
         // A packet may have the header and still be whole ("atomic", RFC 6946).
         if !fragment.is_whole() {
-            check_fragment(fragment, payload.len(), 0)?;
+            if !self.quoted {
+                check_fragment(fragment, payload.len(), 0)?;
+            }
             self.fragment = fragment;
         }
         self.next_header = *next_header;
@@ -224,7 +249,7 @@ fn parse_udp(payload: &[u8], fragmented: bool) -> Result<Transport, Malformed> {
     Ok(Transport::Udp { src_port: header.src_port(), dst_port: header.dst_port() })
 }
 
-fn parse_icmp(payload: &[u8], family: Family) -> Result<Transport, Malformed> {
+pub(super) fn parse_icmp(payload: &[u8], family: Family) -> Result<Transport, Malformed> {
     let [kind, code, _, _, ident_high, ident_low, _, _] = *transport_header::<8>(payload)?;
     let ident = u16::from_be_bytes([ident_high, ident_low]);
     Ok(Transport::Icmp(match (family, kind) {

@@ -10,7 +10,7 @@ use smoltcp::wire::{
     Icmpv4DstUnreachable, Icmpv4Message, Icmpv6Message, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber,
 };
 
-use super::{IcmpKind, Protocol, Transport, View, checksum};
+use super::{IcmpKind, Protocol, Transport, View, checksum, is_one_host};
 use crate::addr::Family;
 
 /// The room that every reply fits in, in bytes.
@@ -166,6 +166,7 @@ pub fn tcp_reset_for(out: &mut [u8], view: &View) -> Result<usize, ReplyError> {
 /// # Errors
 /// [`ReplyError::Refused`], [`ReplyError::TooSmall`], [`ReplyError::MixedFamilies`].
 pub fn unreachable(out: &mut [u8], packet: &[u8], view: &View, source: IpAddr, code: u8) -> Result<usize, ReplyError> {
+    check_answerable(view)?;
     let kind = match view.family() {
         Family::V4 => u8::from(Icmpv4Message::DstUnreachable),
         Family::V6 => u8::from(Icmpv6Message::DstUnreachable),
@@ -174,11 +175,17 @@ pub fn unreachable(out: &mut [u8], packet: &[u8], view: &View, source: IpAddr, c
 }
 
 /// Writes an ICMP "fragmentation needed" (type 3 code 4, RFC 1191) or ICMPv6 "packet too big" (type 2, RFC 4443 §3.2) with `mtu` in bytes,
-/// from `source`, that quotes `packet`. Over IPv4 it is for packets that must not be fragmented, and `mtu` is at most 65,535.
+/// from `source`, that quotes `packet`. Over IPv4 it is for packets that must not be fragmented, and `mtu` is at most 65,535. Over IPv6
+/// it answers fragments behind the first too, which RFC 4443 §2.4e does not forbid.
 ///
 /// # Errors
 /// [`ReplyError::Refused`], [`ReplyError::TooSmall`], [`ReplyError::MixedFamilies`].
 pub fn too_big(out: &mut [u8], packet: &[u8], view: &View, source: IpAddr, mtu: u32) -> Result<usize, ReplyError> {
+    match (check_answerable(view), view.family()) {
+        // The rule about fragments behind the first is IPv4's. No packet of IPv6 may be cut on its way, so its sender must hear of each.
+        (Ok(()) | Err(ReplyError::Refused(Refusal::LaterFragment)), Family::V6) => {}
+        (answerable, _) => answerable?,
+    }
     let (kind, mtu) = match view.family() {
         Family::V4 => (
             [u8::from(Icmpv4Message::DstUnreachable), u8::from(Icmpv4DstUnreachable::FragRequired)],
@@ -189,7 +196,7 @@ pub fn too_big(out: &mut [u8], packet: &[u8], view: &View, source: IpAddr, mtu: 
     icmp_error(out, packet, view, source, kind, mtu)
 }
 
-/// `detail` is the second half of the ICMP header: the MTU, or 0.
+/// For a packet that may be answered. `detail` is the second half of the ICMP header: the MTU, or 0.
 fn icmp_error(
     out: &mut [u8],
     packet: &[u8],
@@ -198,7 +205,6 @@ fn icmp_error(
     kind: [u8; 2],
     detail: u32,
 ) -> Result<usize, ReplyError> {
-    check_answerable(view)?;
     let (protocol, room) = match view.family() {
         Family::V4 => (Protocol::Icmp, MAX_QUOTE_V4),
         Family::V6 => (Protocol::Icmpv6, MAX_QUOTE_V6),
@@ -275,7 +281,7 @@ fn datagram(
     Ok((len, payload))
 }
 
-/// The rules that hold for every reply.
+/// The rules that hold for every reply, the one about fragments last.
 fn check_answerable(view: &View) -> Result<(), ReplyError> {
     let refusal = if !is_one_host(view.src()) {
         Refusal::Source
@@ -283,20 +289,12 @@ fn check_answerable(view: &View) -> Result<(), ReplyError> {
         Refusal::Destination
     } else {
         match view.transport() {
-            Transport::LaterFragment => Refusal::LaterFragment,
             Transport::Icmp(IcmpKind::Error { .. }) => Refusal::IcmpError,
+            Transport::LaterFragment => Refusal::LaterFragment,
             _ => return Ok(()),
         }
     };
     Err(ReplyError::Refused(refusal))
-}
-
-/// Not "this host", loopback, multicast, reserved or broadcast.
-fn is_one_host(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(v4) => !matches!(v4.octets(), [0 | 127 | 224.., ..]),
-        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast()),
-    }
 }
 
 #[cfg(test)]

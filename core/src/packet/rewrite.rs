@@ -64,7 +64,11 @@ pub fn rewrite(
 }
 
 #[inline]
-fn rewrite_v4(buf: &mut [u8], new_src: Option<IpAddr>, new_dst: Option<IpAddr>) -> Result<Delta, RewriteError> {
+pub(super) fn rewrite_v4(
+    buf: &mut [u8],
+    new_src: Option<IpAddr>,
+    new_dst: Option<IpAddr>,
+) -> Result<Delta, RewriteError> {
     let header = buf.first_chunk_mut::<20>().ok_or(RewriteError::Buffer)?;
     let mut ip = Ipv4Packet::new_unchecked(header);
     let mut delta = Delta::NONE;
@@ -81,7 +85,11 @@ fn rewrite_v4(buf: &mut [u8], new_src: Option<IpAddr>, new_dst: Option<IpAddr>) 
 }
 
 #[inline]
-fn rewrite_v6(buf: &mut [u8], new_src: Option<IpAddr>, new_dst: Option<IpAddr>) -> Result<Delta, RewriteError> {
+pub(super) fn rewrite_v6(
+    buf: &mut [u8],
+    new_src: Option<IpAddr>,
+    new_dst: Option<IpAddr>,
+) -> Result<Delta, RewriteError> {
     let header = buf.first_chunk_mut::<40>().ok_or(RewriteError::Buffer)?;
     let mut ip = Ipv6Packet::new_unchecked(header);
     let mut delta = Delta::NONE;
@@ -104,23 +112,35 @@ fn update_transport(buf: &mut [u8], view: &View, delta: Delta) -> Result<(), Rew
     if view.transport == Transport::LaterFragment {
         return Ok(());
     }
-    let field = buf
-        .get_mut(view.transport_offset().saturating_add(usize::from(offset))..)
-        .and_then(<[u8]>::first_chunk_mut::<2>)
-        .ok_or(RewriteError::Buffer)?;
+    let field =
+        field_mut(buf, view.transport_offset().saturating_add(usize::from(offset))).ok_or(RewriteError::Buffer)?;
     let old = u16::from_be_bytes(*field);
-    let new = match (view.offload.checksum, view.protocol) {
-        (Checksum::Partial { .. }, _) => delta.update_sum(old),
-        // In IPv6 too: a missing checksum must not turn into one that looks like any other (RFC 8200 §8.1, RFC 6935).
-        (Checksum::Full, Protocol::Udp) if old == 0 => 0,
-        (Checksum::Full, Protocol::Udp) => match delta.update(old) {
-            0 => 0xffff,
-            sum => sum,
-        },
-        (Checksum::Full, _) => delta.update(old),
+    let new = match view.offload.checksum {
+        Checksum::Partial { .. } => delta.update_sum(old),
+        Checksum::Full => finished(view.protocol, old, delta),
     };
     *field = new.to_be_bytes();
     Ok(())
+}
+
+/// A finished transport checksum after `delta`.
+#[inline]
+pub(super) fn finished(protocol: Protocol, old: u16, delta: Delta) -> u16 {
+    match protocol {
+        // In IPv6 too: a missing checksum must not turn into one that looks like any other (RFC 8200 §8.1, RFC 6935).
+        Protocol::Udp if old == 0 => 0,
+        Protocol::Udp => match delta.update(old) {
+            0 => 0xffff,
+            sum => sum,
+        },
+        _ => delta.update(old),
+    }
+}
+
+/// The two bytes at `at`.
+#[inline]
+pub(super) fn field_mut(buf: &mut [u8], at: usize) -> Option<&mut [u8; 2]> {
+    buf.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
 }
 
 #[cfg(test)]

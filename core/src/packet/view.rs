@@ -28,6 +28,8 @@ pub enum Malformed {
     TransportTruncated,
     /// The offload information does not fit the packet.
     Offload,
+    /// What an ICMP error quotes is too short to tell whose packet it was, or is of another IP version.
+    Quote,
 }
 
 impl fmt::Display for Malformed {
@@ -43,6 +45,7 @@ impl fmt::Display for Malformed {
             Self::Fragment => "bad fragment",
             Self::TransportTruncated => "bad or truncated transport header",
             Self::Offload => "offload information does not fit",
+            Self::Quote => "bad quote in an ICMP error",
         })
     }
 }
@@ -117,6 +120,26 @@ impl Protocol {
             (number, _) => Self::Other(number),
         }
     }
+
+    /// Whether new addresses leave a packet of it right. They do where the checksum is known and updated (TCP, UDP, ICMP, ICMPv6), and
+    /// where none covers the addresses:
+    /// - IPv4 in IP (4, RFC 2003) and IPv6 in IP (41, RFC 4213): a whole packet, which has its own;
+    /// - GRE (47, RFC 2784 §2.1): its checksum covers the GRE header and the payload;
+    /// - ESP (50, RFC 4303 §2.8): its integrity value starts at the ESP header;
+    /// - EtherIP (97, RFC 3378 §3): none;
+    /// - L2TPv3 (115, RFC 3931 §4.1.1): none over IP;
+    /// - SCTP (132, RFC 9260 §6.8): its CRC covers the SCTP packet alone;
+    /// - MPLS in IP (137, RFC 4023 §3): none.
+    ///
+    /// AH (RFC 4302 §3.3.3), DCCP (RFC 4340 §9.1), UDP-Lite (RFC 3828 §3.1) and others cover the addresses. What isn't known is taken
+    /// to do so.
+    #[must_use]
+    pub const fn is_translatable(self) -> bool {
+        match self {
+            Self::Tcp | Self::Udp | Self::Icmp | Self::Icmpv6 => true,
+            Self::Other(number) => matches!(number, 4 | 41 | 47 | 50 | 97 | 115 | 132 | 137),
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -136,6 +159,8 @@ impl fmt::Display for Protocol {
 pub struct Fragment {
     /// Where it starts, in bytes from the start of the datagram's payload; 0 for the first.
     pub offset: u16,
+    /// How much of the datagram's payload it has, in bytes.
+    pub len: u16,
     /// Whether more follow.
     pub more: bool,
     /// The datagram it belongs to; 16 bits in IPv4.
@@ -144,7 +169,7 @@ pub struct Fragment {
 
 impl Fragment {
     /// The place of a packet that is not a fragment.
-    pub(super) const WHOLE: Self = Self { offset: 0, more: false, id: 0 };
+    pub(super) const WHOLE: Self = Self { offset: 0, len: 0, more: false, id: 0 };
 
     /// Whether it is the datagram and not a fragment of it.
     pub(super) const fn is_whole(self) -> bool {
@@ -256,6 +281,20 @@ pub enum IcmpKind {
         /// The code.
         code: u8,
     },
+}
+
+impl IcmpKind {
+    /// Whether it is an error over `family` that is translated together with its quote: unreachable, time exceeded, parameter problem
+    /// (RFC 792: 3, 11, 12; RFC 4443: 1, 3, 4) and packet too big (2). Source quench and redirect are for the hosts of one link, and nobody
+    /// should send the former (RFC 6633).
+    #[must_use]
+    pub const fn is_translatable_error(self, family: Family) -> bool {
+        match (self, family) {
+            (Self::Error { kind, .. }, Family::V4) => matches!(kind, 3 | 11 | 12),
+            (Self::Error { kind, .. }, Family::V6) => matches!(kind, 1..=4),
+            _ => false,
+        }
+    }
 }
 
 /// What the packet carries.
@@ -411,6 +450,19 @@ impl View {
         self.total_len as usize
     }
 
+    /// The length in bytes of the largest IP packet that this one becomes once it is cut as its offload says; that of the packet when it
+    /// is not to be cut, or is neither TCP nor UDP, which nothing cuts.
+    #[inline]
+    #[must_use]
+    pub fn segment_len(&self) -> usize {
+        let headers = match (self.offload.gso_size, &self.transport) {
+            (1.., Transport::Tcp(segment)) => self.total_len.saturating_sub(segment.payload_len) as usize,
+            (1.., Transport::Udp { .. }) => self.transport_offset().saturating_add(8),
+            _ => return self.total_len(),
+        };
+        headers.saturating_add(usize::from(self.offload.gso_size)).min(self.total_len())
+    }
+
     /// What the sender left to be done.
     #[inline]
     #[must_use]
@@ -418,3 +470,6 @@ impl View {
         self.offload
     }
 }
+
+#[cfg(test)]
+mod tests;

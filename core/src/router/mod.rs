@@ -2,21 +2,30 @@
 //!
 //! [`Router::outbound`] takes what a local application sends, [`Router::inbound`] what a peer sends. On the wire between two
 //! nodes a packet always reads *instance IP → namespace IP*; the applications see the addresses that they dialled.
+//! `docs/router.md` has every rule.
 
 mod answer;
 mod attachments;
+mod classify;
+mod datagrams;
+mod errors;
 mod inbound;
 mod outbound;
+mod path;
 
 use core::net::IpAddr;
 
 pub use attachments::{Attachment, Attachments};
+pub use datagrams::{DATAGRAM_LIFETIME, PIECES_MAX};
+pub use path::PATH_MTU_LIFETIME;
 
+use self::datagrams::{DatagramKey, Datagrams};
 use crate::addr::{AddressPlan, Family, WorkerSubnet};
-use crate::flow::{Flow, FlowTable, Lifetimes, Stage};
+use crate::flow::{Ended, Flow, FlowTable, Lifetimes, Stage};
 use crate::index::HashKey;
 use crate::late::Late;
-use crate::packet::{IcmpKind, Protocol, Transport, View};
+use crate::mtu::OverlayMtu;
+use crate::packet::{Fragment, Protocol};
 use crate::policy::Registry;
 use crate::slots::RowRef;
 use crate::stats::{Counters, DropReason};
@@ -32,6 +41,16 @@ pub enum Verdict {
         node: usize,
         /// The packet's length in bytes.
         len: usize,
+    },
+    /// Send the first `len` bytes of the packet, which have been rewritten, to the node in row `node` in fragments of at most `mtu`
+    /// bytes: see [`Fragments`](crate::packet::Fragments).
+    Fragment {
+        /// The node's row.
+        node: usize,
+        /// The packet's length in bytes.
+        len: usize,
+        /// The longest fragment.
+        mtu: OverlayMtu,
     },
     /// Give the first `len` bytes of the packet, which have been rewritten, to the local network stack.
     Deliver {
@@ -58,7 +77,7 @@ pub enum Verdict {
 
 /// Tables, flows and attachments of one node, and the rules by which packets go through them. All zero when new.
 ///
-/// Capacities: `S` services, `I` instances, `N` nodes, `F` flows, `L` attachments.
+/// Capacities: `S` services, `I` instances, `N` nodes, `F` flows, `L` attachments and datagrams in fragments.
 pub struct Router<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> {
     /// What is known of the network.
     pub table: Table<S, I, N>,
@@ -68,7 +87,10 @@ pub struct Router<const S: usize, const I: usize, const N: usize, const F: usize
     pub attachments: Attachments<L>,
     /// What happened to packets.
     pub counters: Counters,
+    datagrams: Datagrams<L>,
     rules: Late<Rules>,
+    /// What fits every path that nothing smaller was learned of; 0 for the default.
+    overlay_mtu: u16,
     /// Where the search for flows whose instance is gone stands; none when there is nothing to look for.
     sweep: Option<usize>,
 }
@@ -89,7 +111,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             flows: FlowTable::new(),
             attachments: Attachments::new(),
             counters: Counters::new(),
+            datagrams: Datagrams::new(),
             rules: Late::new(),
+            overlay_mtu: 0,
             sweep: None,
         }
     }
@@ -140,10 +164,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             let Some(flow) = self.flows.get(row) else {
                 continue;
             };
-            let here = self.attachments.is_current(flow.attachment);
-            if here && self.is_remote_current(flow) {
+            if !self.is_stale(flow) {
                 continue;
             }
+            let here = self.attachments.is_current(flow.attachment);
             let Some(flow) = self.end_flow(row) else {
                 continue;
             };
@@ -172,24 +196,57 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if flow.within { self.attachments.is_current(flow.instance) } else { self.table.is_current(flow.instance) }
     }
 
+    /// Whether one of a flow's ends is not what it was any more.
+    #[inline]
+    fn is_stale(&self, flow: &Flow) -> bool {
+        !self.attachments.is_current(flow.attachment) || !self.is_remote_current(flow)
+    }
+
+    /// Whether the node in a row is this one.
+    #[inline]
+    fn is_self(&self, node: usize) -> bool {
+        self.table.node(node).is_some_and(|node| node.is_self)
+    }
+
     /// Takes a flow in and counts it in.
     fn begin_flow(&mut self, flow: Flow, now: Instant) -> Result<usize, DropReason> {
         let (table, counters) = (&mut self.table, &mut self.counters);
-        let row = self
-            .flows
-            .insert(flow, now, |ended, how| {
-                table.count_flow(ended.counted(), false);
-                if how == crate::flow::Ended::Evicted {
-                    counters.flows_evicted = counters.flows_evicted.wrapping_add(1);
-                }
-            })
-            .map_err(|error| match error {
-                crate::flow::InsertError::Collision => DropReason::ReverseCollision,
-                crate::flow::InsertError::Full => DropReason::FlowTableFull,
-            })?;
+        let ended = |flow: &Flow, how: Ended| {
+            table.count_flow(flow.counted(), false);
+            if how != Ended::Expired {
+                counters.flows_evicted = counters.flows_evicted.wrapping_add(1);
+            }
+            if how == Ended::EvictedEstablished {
+                counters.established_evicted = counters.established_evicted.wrapping_add(1);
+            }
+        };
+        let row = self.flows.insert(flow, now, ended).map_err(|_| DropReason::ReverseCollision)?;
         self.table.count_flow(flow.counted(), true);
         self.counters.flows_begun = self.counters.flows_begun.wrapping_add(1);
         Ok(row)
+    }
+
+    /// Remembers the flow that a first fragment went by, when it went on.
+    fn begin_datagram(&mut self, now: Instant, key: DatagramKey, fragment: Fragment, row: usize, verdict: &Verdict) {
+        let goes_on = matches!(verdict, Verdict::Forward { .. } | Verdict::Fragment { .. } | Verdict::Deliver { .. });
+        if goes_on
+            && let Some(flow) = self.flows.reference(row)
+            && self.datagrams.begin(now, key, fragment, flow)
+        {
+            self.counters.datagrams_evicted = self.counters.datagrams_evicted.wrapping_add(1);
+        }
+    }
+
+    /// The row of the flow that a fragment behind the first goes by.
+    fn follow_datagram(&mut self, now: Instant, key: &DatagramKey, fragment: Fragment) -> Result<usize, DropReason> {
+        let flow = self.datagrams.follow(now, key, fragment)?;
+        let row = self.flows.is_current(flow).then_some(flow.row());
+        row.filter(|row| self.valid_flow(now, Some(*row)).is_some()).ok_or(DropReason::NoFlow)
+    }
+
+    /// The flow in a row, if its time is not over and both its ends are what they were.
+    fn valid_flow(&self, now: Instant, row: Option<usize>) -> Option<&Flow> {
+        self.flows.get(row?).filter(|flow| !self.flows.is_dead(flow, now) && !self.is_stale(flow))
     }
 
     /// Counts a drop and says so.
@@ -205,65 +262,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 }
 
-/// What the router carries: TCP, UDP and ICMP echo, whole.
-fn ports_of(view: &View) -> Result<(u16, u16), DropReason> {
-    if view.fragment().is_some() {
-        return Err(DropReason::Fragment);
-    }
-    match view.transport() {
-        Transport::Icmp(IcmpKind::Error { .. } | IcmpKind::Other { .. }) => Err(DropReason::IcmpMessage),
-        Transport::Other => Err(DropReason::Protocol),
-        _ => view.ports().ok_or(DropReason::Protocol),
-    }
-}
-
-/// Whether a packet may begin a flow at a service IP: one that answers something belongs to a flow, or to nothing.
-fn opens(view: &View) -> bool {
-    match view.transport() {
-        Transport::Tcp(segment) => segment.flags.syn() && !segment.flags.ack(),
-        Transport::Icmp(IcmpKind::EchoReply { .. }) => false,
-        _ => true,
-    }
-}
-
-/// Whether a packet begins a TCP connection anew on a flow whose last one has ended.
-fn reopens(flow: &Flow, view: &View) -> bool {
-    flow.stage == Stage::Closing && view.tcp().is_some() && opens(view)
-}
-
-/// Notes a packet of a flow: its time, its stage, and what a RST would have to say. `outgoing` tells the packet's direction.
-fn note(flow: &mut Flow, view: &View, now: Instant, outgoing: bool) {
-    flow.last_seen = now;
-    if flow.stage == Stage::Opening && outgoing != flow.outgoing {
-        flow.stage = Stage::Established;
-    }
-    if let Some(segment) = view.tcp() {
-        if segment.flags.fin() || segment.flags.rst() {
-            flow.stage = Stage::Closing;
-        }
-        if outgoing && segment.flags.ack() {
-            flow.last_ack = segment.ack;
-        }
-    }
-}
-
 /// An address from its 16-byte form.
 fn address_of(bytes: [u8; 16], family: Family) -> IpAddr {
     let v6 = core::net::Ipv6Addr::from(bytes);
     match family {
         Family::V4 => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
         Family::V6 => IpAddr::V6(v6),
-    }
-}
-
-/// Whether a packet may have the address: that of one host, so no multicast, no broadcast, not unspecified, no loopback. IPv4
-/// in its mapped form never appears on a wire (RFC 4291 section 2.5.5.2); tables would take it for the IPv4 address.
-fn is_unicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !(v4.is_multicast() || v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback()),
-        IpAddr::V6(v6) => {
-            !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback() || v6.to_ipv4_mapped().is_some())
-        }
     }
 }
 

@@ -2,9 +2,13 @@
 
 use core::net::IpAddr;
 
-use super::{Router, Verdict, address_of, answer, is_unicast, note, opens, ports_of, reopens};
-use crate::flow::{Flow, FlowKey, Stage};
-use crate::packet::{Offload, View, rewrite};
+use super::classify::{Class, classify, is_amid_connection, opens};
+use super::datagrams::DatagramKey;
+use super::path::Fit;
+use super::{Router, Verdict, address_of, answer};
+use crate::flow::{Flow, FlowKey};
+use crate::mtu::OverlayMtu;
+use crate::packet::{Offload, View, is_one_host, rewrite};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::table::{Instance, Owner, key_of};
@@ -18,20 +22,26 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
         };
-        let key = match self.egress_key(&view) {
-            Ok(key) => key,
-            Err(reason) => return self.drop(reason),
-        };
-        if let Some(row) = self.flows.find_egress(&key)
-            && let Some(verdict) = self.outbound_in_flow(now, row, packet, &view, reply)
-        {
-            return verdict;
-        }
-        match self.outbound_without_flow(now, &key, &view) {
-            Ok(row) => self.send(now, row, packet, &view),
-            Err(Refused::Wait { address, asker }) => Verdict::Wait { address, asker },
-            Err(Refused::Silently(reason)) => self.drop(reason),
-            Err(Refused::Answered(reason)) => self.refuse(reason, packet, &view, reply),
+        match self.admit_outbound(&view) {
+            Ok(Class::Ports(src_port, dst_port)) => {
+                let key = FlowKey {
+                    src: key_of(view.src()),
+                    dst: key_of(view.dst()),
+                    src_port,
+                    dst_port,
+                    protocol: view.protocol().number(),
+                };
+                self.outbound_by_ports(now, &key, packet, &view, reply)
+            }
+            Ok(Class::Later(fragment)) => {
+                let datagram = DatagramKey::outbound(&view, fragment);
+                match self.follow_datagram(now, &datagram, fragment) {
+                    Ok(row) => self.send(now, row, packet, &view, reply),
+                    Err(reason) => self.drop(reason),
+                }
+            }
+            Ok(Class::Error) => self.outbound_error(now, packet, &view),
+            Err(reason) => self.drop(reason),
         }
     }
 
@@ -47,70 +57,111 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
     }
 
-    /// The key of a packet that this node carries.
-    fn egress_key(&self, view: &View) -> Result<FlowKey, DropReason> {
-        if !is_unicast(view.dst()) || !is_unicast(view.src()) {
+    /// The class of a packet that may leave this node.
+    #[inline]
+    fn admit_outbound(&self, view: &View) -> Result<Class, DropReason> {
+        let plan = &self.rules.get().ok_or(DropReason::NotAService)?.plan;
+        if !is_one_host(view.src()) || !is_one_host(view.dst()) || plan.is_edge_of_service_net(view.dst()) {
             return Err(DropReason::NotUnicast);
         }
-        if !self.rules.get().is_some_and(|rules| rules.plan.is_service_net(view.dst())) {
+        if !plan.is_service_net(view.dst()) {
             return Err(DropReason::NotAService);
         }
-        let (src_port, dst_port) = ports_of(view)?;
-        Ok(FlowKey {
-            src: key_of(view.src()),
-            dst: key_of(view.dst()),
-            src_port,
-            dst_port,
-            protocol: view.protocol().number(),
-        })
+        classify(view)
     }
 
-    /// The verdict on a packet of a flow; none when the flow is over and the packet may begin a new one.
-    fn outbound_in_flow(
+    /// Decides on a packet that finds its flow by itself.
+    #[inline]
+    fn outbound_by_ports(
         &mut self,
         now: Instant,
-        row: usize,
+        key: &FlowKey,
         packet: &mut [u8],
         view: &View,
         reply: &mut [u8],
-    ) -> Option<Verdict> {
-        let flow = self.flows.get(row)?;
-        if !self.attachments.is_current(flow.attachment) || self.flows.is_dead(flow, now) {
-            self.end_flow(row);
-            return None;
+    ) -> Verdict {
+        let first = view.fragment().map(|fragment| (DatagramKey::outbound(view, fragment), fragment));
+        if let Some((datagram, _)) = &first
+            && let Err(reason) = self.datagrams.check_first(now, datagram)
+        {
+            return self.drop(reason);
         }
-        if !self.is_remote_current(flow) || reopens(flow, view) {
-            self.end_flow(row);
-            // UDP and echo are balanced anew; so is a TCP connection that only begins.
-            if view.tcp().is_none() || opens(view) {
-                return None;
+        let row = match self.outbound_flow(now, key, view) {
+            Ok(row) => row,
+            Err(Refused::Wait { address, asker }) => return Verdict::Wait { address, asker },
+            Err(Refused::Silently(reason)) => return self.drop(reason),
+            Err(Refused::Answered(reason)) => return self.refuse(reason, packet, view, reply),
+        };
+        let verdict = self.send(now, row, packet, view, reply);
+        if let Some((datagram, fragment)) = first {
+            self.begin_datagram(now, datagram, fragment, row, &verdict);
+        }
+        verdict
+    }
+
+    /// The row of a packet's flow, which begins if there is none.
+    #[inline]
+    fn outbound_flow(&mut self, now: Instant, key: &FlowKey, view: &View) -> Result<usize, Refused> {
+        if let Some(row) = self.flows.find_egress(key)
+            && let Some(flow) = self.flows.get(row)
+        {
+            if !self.attachments.is_current(flow.attachment) || self.flows.is_dead(flow, now) {
+                self.end_flow(row);
+            } else if !self.is_remote_current(flow) || flow.reopens(view) {
+                self.end_flow(row);
+                // UDP and echo are balanced anew; so is a TCP connection that only begins.
+                if is_amid_connection(view) {
+                    return Err(Refused::Answered(DropReason::InstanceGone));
+                }
+            } else {
+                return Ok(row);
             }
-            return Some(self.refuse(DropReason::InstanceGone, packet, view, reply));
         }
-        Some(self.send(now, row, packet, view))
+        self.begin_outbound(now, key, view)
     }
 
     /// Rewrites a packet as its flow says and sends it on.
-    fn send(&mut self, now: Instant, row: usize, packet: &mut [u8], view: &View) -> Verdict {
+    #[inline]
+    fn send(&mut self, now: Instant, row: usize, packet: &mut [u8], view: &View, reply: &mut [u8]) -> Verdict {
         let Some(flow) = self.flows.get_mut(row) else {
-            return Verdict::Drop(DropReason::NoFlow);
+            return self.drop(DropReason::NoFlow);
         };
-        note(flow, view, now, true);
+        flow.note(view, now, true);
         let family = view.family();
         let (src, dst) = (address_of(flow.local_instance, family), address_of(flow.remote, family));
         let node = flow.node as usize;
+        let is_self = self.is_self(node);
+        let cut = match self.fit(now, node, view) {
+            _ if is_self => None,
+            Fit::Whole => None,
+            Fit::Cut(mtu) => Some(mtu),
+            Fit::TooBig(mtu) => return self.refuse_too_big(mtu, packet, view, reply),
+        };
         if rewrite(packet, view, Some(src), Some(dst)).is_err() {
             return self.drop(DropReason::Malformed);
         }
-        if self.table.node(node).is_some_and(|node| node.is_self) {
+        if is_self {
             return self.inbound(now, node, packet, view.offload());
         }
+        self.clamp(now, node, packet, view);
+        self.forward(node, view, cut)
+    }
+
+    /// The verdict on a packet that has been rewritten for another node.
+    pub(super) fn forward(&mut self, node: usize, view: &View, cut: Option<OverlayMtu>) -> Verdict {
         self.counters.forwarded = self.counters.forwarded.wrapping_add(1);
-        Verdict::Forward { node, len: view.total_len() }
+        let len = view.total_len();
+        match cut {
+            None => Verdict::Forward { node, len },
+            Some(mtu) => {
+                self.counters.fragmented = self.counters.fragmented.wrapping_add(1);
+                Verdict::Fragment { node, len, mtu }
+            }
+        }
     }
 
     /// Begins a flow for a packet that belongs to none, and returns its row.
-    fn outbound_without_flow(&mut self, now: Instant, key: &FlowKey, view: &View) -> Result<usize, Refused> {
+    fn begin_outbound(&mut self, now: Instant, key: &FlowKey, view: &View) -> Result<usize, Refused> {
         let attachment =
             self.attachments.by_namespace_ip(view.src()).ok_or(Refused::Silently(DropReason::UnknownSource))?;
         match self.table.owner(view.dst()) {
@@ -185,14 +236,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             local_port: key.src_port,
             remote_port: key.dst_port,
             protocol: key.protocol,
-            stage: Stage::Opening,
             outgoing: true,
             node: u32::try_from(instance.node).ok()?,
             instance: self.table.instance_ref(slot)?,
-            within: false,
             attachment,
             last_seen: now,
-            last_ack: 0,
+            ..Flow::EMPTY
         })
     }
 }

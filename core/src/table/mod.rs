@@ -297,12 +297,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     ///
     /// # Errors
     /// [`TableFull`] when there is no room for another instance.
-    pub fn put_instance(
-        &mut self,
-        service: usize,
-        record: &InstanceRecord,
-        node: usize,
-    ) -> Result<usize, TableFull> {
+    pub fn put_instance(&mut self, service: usize, record: &InstanceRecord, node: usize) -> Result<usize, TableFull> {
         if let Some(slot) = self.find_instance(service, record.number) {
             let same = self.instance(slot).is_some_and(|i| {
                 i.node == node && i.instance_ip == record.instance_ip && i.namespace_ip == record.namespace_ip

@@ -137,6 +137,10 @@ pub struct Node {
     pub is_self: bool,
     /// It does not answer: not picked for new flows.
     pub avoided: bool,
+    /// What fits the path to it, in bytes, until [`Self::path_mtu_until`].
+    pub(crate) path_mtu: u16,
+    /// Until when that counts.
+    pub(crate) path_mtu_until: Instant,
     /// How many instances of the table are on it.
     pub(super) holds: u32,
     /// Since when nothing needs it; [`Instant::ZERO`] while something does, or that has not been noted.
@@ -168,6 +172,8 @@ impl Node {
         manager: false,
         is_self: false,
         avoided: false,
+        path_mtu: 0,
+        path_mtu_until: Instant::ZERO,
         holds: 0,
         idle_since: Instant::ZERO,
         news: News { changed: false, restarted: false },

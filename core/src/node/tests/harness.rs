@@ -232,6 +232,7 @@ impl World {
             match output {
                 Output::Local { len } => self.delivered.push(out[..len].to_vec()),
                 Output::Peer { peer, len } => self.note_sent(peer, &out[..len]),
+                Output::Fragments { .. } => panic!("no test sends what has to be cut"),
             }
         }
         while let Some(event) = self.node.poll_event() {
@@ -260,6 +261,7 @@ impl World {
         let action = self.node.handle_tun(self.now, &mut packet, Offload::NONE, &mut reply);
         match action {
             Action::Forward { peer, len } => self.note_sent(peer, &packet[..len]),
+            Action::Fragment { .. } => panic!("no test sends what has to be cut"),
             Action::Deliver { len } => self.delivered.push(packet[..len].to_vec()),
             Action::Reply { len } => self.delivered.push(reply[..len].to_vec()),
             Action::Nothing => {}

@@ -251,6 +251,7 @@ fn the_queue_is_bounded_in_all_and_drops_the_oldest_first() {
 #[test]
 fn a_packet_that_is_too_long_does_not_wait_but_its_question_is_asked() {
     let mut world = World::ready();
+    world.node.set_overlay_mtu(crate::mtu::OverlayMtu::new(9000).unwrap());
     let long = Sample { payload: vec![0; 1600], ..dial(Family::V4, 1, DIALLED) };
     world.dial(&long);
     assert_eq!(world.drops(DropReason::PendingTooLong), 1);

@@ -103,7 +103,7 @@ fn ipv4_fragments_have_ports_in_the_first_only() {
     // The datagram is longer than this fragment of it.
     packet[24..26].copy_from_slice(&1000_u16.to_be_bytes());
     let first = view(&packet).unwrap();
-    let fragment = Fragment { offset: 0, more: true, id: 0x1234 };
+    let fragment = Fragment { offset: 0, len: 24, more: true, id: 0x1234 };
     assert_eq!(first.fragment(), Some(fragment));
     assert!(fragment.is_first());
     assert!(!first.dont_fragment());
@@ -111,7 +111,7 @@ fn ipv4_fragments_have_ports_in_the_first_only() {
 
     packet[6..8].copy_from_slice(&(0x2000_u16 | 185).to_be_bytes());
     let later = view(&packet).unwrap();
-    assert_eq!(later.fragment(), Some(Fragment { offset: 1480, more: true, id: 0x1234 }));
+    assert_eq!(later.fragment(), Some(Fragment { offset: 1480, len: 24, more: true, id: 0x1234 }));
     assert_eq!(later.ports(), None);
     assert_eq!(later.protocol(), Protocol::Udp);
     assert_eq!(later.transport(), &Transport::LaterFragment);
@@ -127,12 +127,12 @@ fn ipv6_fragments_have_ports_in_the_first_only() {
     let field = 40 + 8 + 2;
     packet[field..field + 2].copy_from_slice(&1_u16.to_be_bytes());
     let first = view(&packet).unwrap();
-    assert_eq!(first.fragment(), Some(Fragment { offset: 0, more: true, id: 7 }));
+    assert_eq!(first.fragment(), Some(Fragment { offset: 0, len: 24, more: true, id: 7 }));
     assert_eq!(first.ports(), Some((40_000, 80)));
 
     packet[field..field + 2].copy_from_slice(&(1480_u16 | 1).to_be_bytes());
     let later = view(&packet).unwrap();
-    assert_eq!(later.fragment(), Some(Fragment { offset: 1480, more: true, id: 7 }));
+    assert_eq!(later.fragment(), Some(Fragment { offset: 1480, len: 24, more: true, id: 7 }));
     assert_eq!(later.ports(), None);
     assert_eq!(later.transport_offset(), 56);
     assert_eq!(later.protocol(), Protocol::Udp);

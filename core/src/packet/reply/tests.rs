@@ -5,7 +5,7 @@
 use core::net::IpAddr;
 
 use super::*;
-use crate::packet::samples::{Kind, Sample, slow_checksum, slow_sum};
+use crate::packet::samples::{Extension, Kind, Sample, slow_checksum, slow_sum};
 use crate::packet::{Offload, TcpFlags};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -175,6 +175,7 @@ fn what_must_not_be_answered_is_not_answered() {
         (Family::V6, "::"),
         (Family::V6, "::1"),
         (Family::V6, "ff02::1"),
+        (Family::V6, "::ffff:10.30.0.1"),
     ] {
         let plain = Sample::plain(family, Kind::Tcp, 8);
         let from = Sample { src: parse(address), ..plain.clone() };
@@ -185,6 +186,36 @@ fn what_must_not_be_answered_is_not_answered() {
     let mut fragment = Sample::plain(Family::V4, Kind::Tcp, 8).build();
     fragment[7] = 1;
     assert_eq!(refusals(&fragment), [Some(Refusal::LaterFragment); 3]);
+    let fragment = later_fragment_v6(Kind::Tcp);
+    assert_eq!(refusals(&fragment), [Some(Refusal::LaterFragment), None, Some(Refusal::LaterFragment)]);
+}
+
+/// The second fragment of a datagram over IPv6.
+fn later_fragment_v6(kind: Kind) -> Vec<u8> {
+    let whole = Sample { extensions: vec![Extension::Atomic], ..Sample::plain(Family::V6, kind, 1400) };
+    let mut packet = whole.build();
+    packet[42..44].copy_from_slice(&(184_u16 << 3).to_be_bytes());
+    packet
+}
+
+#[test]
+fn a_later_fragment_of_ipv6_is_told_that_it_is_too_big() {
+    let packet = later_fragment_v6(Kind::Udp);
+    let mut out = [0xaa; MAX_REPLY_LEN];
+    let len = too_big(&mut out, &packet, &view(&packet), "fdff::1".parse().unwrap(), 1408).unwrap();
+    let (reply, bytes) = checked(&out, len);
+    assert_eq!(reply.icmp(), Some(IcmpKind::Error { kind: 2, code: 0 }));
+    assert_eq!(&bytes[48..], &packet[..len - 48]);
+
+    let to_many = Sample {
+        dst: "ff02::1".parse().unwrap(),
+        extensions: vec![Extension::Atomic],
+        ..Sample::plain(Family::V6, Kind::Udp, 1400)
+    };
+    let mut packet = to_many.build();
+    packet[42..44].copy_from_slice(&(184_u16 << 3).to_be_bytes());
+    let refused = too_big(&mut out, &packet, &view(&packet), "fdff::1".parse().unwrap(), 1408);
+    assert_eq!(refused, Err(ReplyError::Refused(Refusal::Destination)));
 }
 
 #[test]

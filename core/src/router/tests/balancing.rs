@@ -129,13 +129,10 @@ fn what_begins_no_flow_takes_no_turn() {
     a.send(NOW, &segment.build()).reply(DropReason::NoFlow);
     assert_eq!(dial(&mut a, Family::V4, 1), 0);
     assert_eq!(dial(&mut a, Family::V4, 2), 1);
-    for row in 0..2 {
-        a.router.flows.get_mut(row).unwrap().stage = crate::flow::Stage::Established;
-    }
-    let refused = packet(Family::V4, Kind::Tcp, from, (service_ip(DIALLED), 80));
-    a.send(NOW, &refused.build()).reply(DropReason::FlowTableFull);
-    a.router.flows.get_mut(0).unwrap().stage = crate::flow::Stage::Closing;
-    assert_eq!(dial(&mut a, Family::V4, 3), 2, "the refused flow took no turn");
+    // Both instances but one have a flow whose replies look like those of this one.
+    let refused = packet(Family::V4, Kind::EchoRequest, (client(1).1, 1), (service_ip(77), 0));
+    assert_eq!(a.send(NOW, &refused.build()), Fate::Wait(refused.dst));
+    assert_eq!(dial(&mut a, Family::V4, 3), 2, "what was refused took no turn");
     assert_eq!(a.router.counters.flows_evicted, 1);
     assert_eq!(a.flows_to(SERVERS, 0), 0, "the one that made room is counted out");
 }

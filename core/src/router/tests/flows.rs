@@ -64,23 +64,42 @@ fn half_open_connections_live_30_seconds() {
 }
 
 #[test]
-fn connections_live_10_seconds_after_a_fin_or_reset_from_either_side() {
+fn connections_live_10_seconds_after_both_have_closed_or_one_has_reset() {
     let (na, dialled) = ((client(0).1, 4000), (service_ip(DIALLED), 80));
-    for flags in [FIN_ACK, RST, RST | ACK] {
-        for from_server in [false, true] {
-            let mut a = node_with(A, &[B]);
-            connect(&mut a, Family::V4, at(0), 4000);
-            if from_server {
-                let last = segment(Family::V4, flags, (server(0, B).0, 80), na);
-                a.receive(at(100), B, &last.build()).delivered();
-            } else {
-                a.send(at(100), &segment(Family::V4, flags, na, dialled).build()).to(B);
-            }
-            a.router.expire_flows(millis(109_999), 64);
-            assert_eq!(a.router.flows.len(), 1);
-            a.router.expire_flows(at(110), 64);
-            assert_eq!(a.router.flows.len(), 0);
+    let from_client = |flags| segment(Family::V4, flags, na, dialled).build();
+    let from_server = |flags| segment(Family::V4, flags, (server(0, B).0, 80), na).build();
+    for ends in [[Some(FIN_ACK), Some(FIN_ACK)], [Some(RST), None], [None, Some(RST | ACK)]] {
+        let mut a = node_with(A, &[B]);
+        connect(&mut a, Family::V4, at(0), 4000);
+        let [client_says, server_says] = ends;
+        if let Some(flags) = server_says {
+            a.receive(at(100), B, &from_server(flags)).delivered();
         }
+        if let Some(flags) = client_says {
+            a.send(at(100), &from_client(flags)).to(B);
+        }
+        a.router.expire_flows(millis(109_999), 64);
+        assert_eq!(a.router.flows.len(), 1);
+        a.router.expire_flows(at(110), 64);
+        assert_eq!(a.router.flows.len(), 0);
+    }
+}
+
+#[test]
+fn a_half_closed_connection_may_be_silent_for_long() {
+    let (na, dialled) = ((client(0).1, 4000), (service_ip(DIALLED), 80));
+    for client_closes in [true, false] {
+        let mut a = node_with(A, &[B]);
+        connect(&mut a, Family::V4, at(0), 4000);
+        if client_closes {
+            a.send(at(100), &segment(Family::V4, FIN_ACK, na, dialled).build()).to(B);
+        } else {
+            let last = segment(Family::V4, FIN_ACK, (server(0, B).0, 80), na);
+            a.receive(at(100), B, &last.build()).delivered();
+        }
+        a.router.expire_flows(at(7000), 64);
+        assert_eq!(a.router.flows.len(), 1);
+        assert!(hears(&mut a, Kind::Tcp, at(7000), 4000));
     }
 }
 
@@ -130,6 +149,9 @@ fn a_port_that_is_used_again_after_the_close_is_balanced_anew_at_both_ends() {
         if number == 1 || b.router.counters.flows_begun < 3 {
             let wire = a.send(at(0), &fin.build()).to(B);
             b.receive(at(0), A, &wire).delivered();
+            let too = segment(Family::V4, FIN_ACK, (server(number, B).1, 80), (client(0).0, 4000));
+            let back = b.send(at(0), &too.build()).to(A);
+            a.receive(at(0), B, &back).delivered();
         }
     }
     assert_eq!(a.router.counters.flows_begun, 3);
@@ -151,7 +173,7 @@ fn a_repeated_syn_belongs_to_the_flow_that_it_began() {
 }
 
 #[test]
-fn a_full_table_counts_what_it_ends_and_refuses_when_only_established_tcp_is_left() {
+fn a_full_table_ends_established_tcp_last_and_counts_what_it_ends() {
     let mut a: Side<64, 4> = Side::new(A);
     fill(&mut a, &[B]);
     let dial = |kind, port| packet(Family::V4, kind, (client(0).1, port), (service_ip(DIALLED), 80));
@@ -163,17 +185,14 @@ fn a_full_table_counts_what_it_ends_and_refuses_when_only_established_tcp_is_lef
         let answer = answer_to(&dial(Kind::Tcp, port), server(0, B).0, client(0).1);
         a.receive(at(1), B, &answer.build()).delivered();
     }
-    assert_eq!(a.router.counters.flows_evicted, 4);
-    assert_eq!((a.router.flows.len(), a.flows_to(SERVERS, 0)), (4, 4));
-    a.send(at(2), &dial(Kind::Udp, 9).build()).reply(DropReason::FlowTableFull);
-    assert_eq!(a.drops(DropReason::FlowTableFull), 1);
-    // From outside too: nobody but the counter is told.
-    let (src, dst) = ((server(0, B).0, 80), (client(1).1, 9));
-    let from_server = packet(Family::V4, Kind::Udp, src, dst);
-    let fate = a.receive(at(2), B, &from_server.build());
-    assert_eq!(fate, Fate::Drop(DropReason::FlowTableFull));
-    a.send(at(7441), &dial(Kind::Udp, 9).build()).to(B);
-    assert_eq!(a.router.counters.flows_evicted, 4, "the dead are not evicted");
+    let evicted = |a: &Side<64, 4>| (a.router.counters.flows_evicted, a.router.counters.established_evicted);
+    assert_eq!(evicted(&a), (4, 0), "the datagrams made room");
+    a.send(at(2), &dial(Kind::Udp, 9).build()).to(B);
+    assert_eq!(evicted(&a), (5, 1));
+    a.send(at(2), &dial(Kind::Udp, 10).build()).to(B);
+    assert_eq!(evicted(&a), (6, 1), "the new one goes before another connection");
+    assert_eq!(a.router.flows.len(), 4);
+    assert_eq!(a.flows_to(SERVERS, 0), 4);
 }
 
 /// What the sweep says to client 0 of the connection of this port: a RST from the dialled address with the client's last ACK.

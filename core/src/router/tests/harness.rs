@@ -43,6 +43,8 @@ pub struct Side<const I: usize = 64, const F: usize = 64> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     Forward(u32, Vec<u8>),
+    /// To be cut into pieces of this length.
+    Fragment(u32, Vec<u8>, u16),
     Deliver(Vec<u8>),
     Reply(DropReason, Vec<u8>),
     Wait(IpAddr),
@@ -158,6 +160,11 @@ impl<const I: usize, const F: usize> Side<I, F> {
                 after.truncate(len);
                 let node = self.router.table.node(node).unwrap().id.0;
                 Fate::Forward(node, after)
+            }
+            Verdict::Fragment { node, len, mtu } => {
+                after.truncate(len);
+                let node = self.router.table.node(node).unwrap().id.0;
+                Fate::Fragment(node, after, mtu.get())
             }
             Verdict::Deliver { len } => {
                 after.truncate(len);

@@ -3,7 +3,10 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
 
 mod balancing;
+mod errors;
 mod flows;
+mod fragments;
 mod harness;
+mod path;
 mod refusals;
 mod wire;

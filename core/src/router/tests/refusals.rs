@@ -111,37 +111,39 @@ fn what_is_not_well_formed_is_dropped_in_both_directions() {
 
 /// What this node does not carry, between two addresses that it would carry.
 fn not_carried(family: Family, src: Dual, dst: Dual) -> Vec<(DropReason, Vec<u8>)> {
-    let between = |kind| packet(family, kind, (src, 1), (dst, 2));
-    let mut fragment = between(Kind::Udp).build();
-    match family {
-        Family::V4 => {
-            // More fragments follow; eight bytes of payload are whole.
-            fragment[6] = 0x20;
-            fragment.truncate(36);
-            fragment[2..4].copy_from_slice(&36u16.to_be_bytes());
+    let between = |kind| packet(family, kind, (src, 1), (dst, 2)).build();
+    let with_type = |kind, code| {
+        let mut message = between(Kind::IcmpError);
+        let at = message.len() - 20 - 8;
+        message[at..at + 2].copy_from_slice(&[kind, code]);
+        message
+    };
+    let with_protocol = |number| {
+        let mut other = between(Kind::Other);
+        match family {
+            Family::V4 => other[9] = number,
+            Family::V6 => other[6] = number,
         }
-        Family::V6 => {
-            fragment.truncate(56);
-            fragment[4..6].copy_from_slice(&24u16.to_be_bytes());
-            fragment[6] = 44;
-            fragment.splice(40..40, [17, 0, 0, 1, 0, 0, 0, 7]);
-        }
-    }
-    let mut later = fragment.clone();
-    match family {
-        Family::V4 => later[7] = 8,
-        Family::V6 => later[43] = 8,
-    }
-    vec![
-        (DropReason::Fragment, fragment),
-        (DropReason::Fragment, later),
-        (DropReason::IcmpMessage, between(Kind::IcmpError).build()),
-        (DropReason::Protocol, between(Kind::Other).build()),
-    ]
+        other
+    };
+    let messages: &[u8] = match family {
+        // Source quench, redirect, router advertisement and solicitation, timestamp, address mask.
+        Family::V4 => &[4, 5, 9, 10, 13, 14, 17, 18],
+        // Unassigned error, multicast listener, neighbour and router discovery, redirect.
+        Family::V6 => &[100, 127, 130, 133, 134, 135, 136, 137],
+    };
+    let mut list: Vec<_> = messages.iter().map(|kind| (DropReason::IcmpMessage, with_type(*kind, 0))).collect();
+    // IGMP, DCCP, AH, no next header, OSPF, PIM, UDP-Lite, and ICMP over the other family.
+    let wrong_icmp = if family == Family::V4 { 58 } else { 1 };
+    let numbers = [2, 33, 51, 59, 89, 103, 136, wrong_icmp];
+    list.extend(numbers.map(|number| (DropReason::Protocol, with_protocol(number))));
+    // An error whose quote makes no sense.
+    list.push((DropReason::Malformed, between(Kind::IcmpError)));
+    list
 }
 
 #[test]
-fn fragments_icmp_messages_and_other_protocols_are_dropped_under_their_reasons() {
+fn what_can_not_be_translated_is_dropped_under_its_reason() {
     for family in FAMILIES {
         let (mut a, mut b) = pair();
         for (reason, packet) in not_carried(family, client(0).1, service_ip(DIALLED)) {
@@ -154,9 +156,23 @@ fn fragments_icmp_messages_and_other_protocols_are_dropped_under_their_reasons()
 }
 
 #[test]
+fn the_edges_of_the_service_net_are_the_network_and_its_broadcast() {
+    let mut a = node_with(A, &[B]);
+    for dst in ["10.30.0.0", "10.30.255.255"].map(|text| text.parse().unwrap()) {
+        let out = Sample { dst, ..packet(Family::V4, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2)) };
+        assert_dropped(&mut a, DropReason::NotUnicast, |a| a.send(NOW, &out.build()));
+    }
+    // In between they are ordinary addresses.
+    for dst in ["10.30.0.255", "10.30.1.0"].map(|text| text.parse().unwrap()) {
+        let out = Sample { dst, ..packet(Family::V4, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2)) };
+        assert_eq!(a.send(NOW, &out.build()), Fate::Wait(dst));
+    }
+}
+
+#[test]
 fn only_one_host_speaks_to_one_host() {
     let not_one_host: [&[&str]; 2] = [
-        &["224.0.0.1", "239.1.2.3", "255.255.255.255", "0.0.0.0", "127.0.0.1"],
+        &["224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255", "0.0.0.0", "0.1.2.3", "127.0.0.1"],
         &["ff02::1", "ff05::2", "::", "::1", "::ffff:10.30.0.1"],
     ];
     for (family, addresses) in FAMILIES.into_iter().zip(not_one_host) {

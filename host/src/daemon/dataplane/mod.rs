@@ -307,6 +307,7 @@ impl Dataplane {
     fn act(&mut self, now: Instant, action: Action) {
         match action {
             Action::Forward { peer, len } => self.send(now, peer, len, Source::Packet),
+            Action::Fragment { .. } => {}
             Action::Deliver { len } => self.deliver(len, Source::Packet),
             Action::Reply { len } => self.deliver(len, Source::Reply),
             Action::Nothing => {}
@@ -389,6 +390,7 @@ impl Dataplane {
             let Some(node) = &mut self.node else { break };
             match node.engine.poll_output(at, &mut self.buffers.reply) {
                 Some(Output::Peer { peer, len }) => self.send(now, peer, len, Source::Reply),
+                Some(Output::Fragments { .. }) => {}
                 Some(Output::Local { len }) => self.deliver(len, Source::Reply),
                 None => break,
             }
