@@ -45,6 +45,8 @@ pub struct Envelope {
     /// The numbers of IPv6 extension headers, a fragment header among them or not.
     pub v6_headers: Vec<u8>,
     pub dont_fragment: bool,
+    /// Whether a fragment may have a length that it must not have.
+    pub is_uneven: bool,
     /// Identification, offset in units of 8 bytes, more.
     pub fragment: Option<(u32, u16, bool)>,
 }
@@ -145,6 +147,14 @@ pub fn packet(ends: &Ends, envelope: &Envelope, payload: &Payload) -> Vec<u8> {
         _ => panic!("{} and {} are of different families", ends.src, ends.dst),
     };
     bytes.extend(&payload.bytes);
+    if envelope.fragment.is_some_and(|(.., more)| more) && payload.bytes.len() % 8 != 0 && !envelope.is_uneven {
+        // Only the last fragment may end anywhere.
+        let missing = 8 - payload.bytes.len() % 8;
+        bytes.resize(bytes.len() + missing, 0xaa);
+        let at = if ends.src.is_ipv6() { 4 } else { 2 };
+        let len = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        sums::put(&mut bytes, at, len + missing as u16);
+    }
     if let Some(packet) = Packet::read(&bytes, Offload::NONE) {
         sums::make_right(&mut bytes, &packet);
     }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use acorn_core::addr::Family;
 use acorn_core::packet::{Checksum, Offload};
 use acorn_core::stats::DropReason;
 use acorn_core::table::Owner;
@@ -229,6 +228,9 @@ impl Run {
         self.expect("replied", &is.replied, &should.replied);
         self.expect("flows_begun", &is.flows_begun, &should.flows_begun);
         self.expect("flows_evicted", &is.flows_evicted, &should.flows_evicted);
+        self.expect("established_evicted", &is.established_evicted, &should.established_evicted);
+        self.expect("datagrams_evicted", &is.datagrams_evicted, &should.datagrams_evicted);
+        self.expect("fragmented", &is.fragmented, &should.fragmented);
     }
 
     fn compare_flows(&self) {

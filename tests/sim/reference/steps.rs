@@ -302,7 +302,14 @@ fn error(chance: &mut Chance, model: &Model, lately: &Lately) -> Step {
     }
     let kinds: &[u8] = if v6 { &[1, 2, 3, 4, 1, 1, 100, 135] } else { &[3, 11, 12, 3, 3, 4, 5, 13] };
     let kind = kinds[usize::from(how & 7)];
-    let detail = if how & 8 == 0 { 0 } else { 1280 };
+    let detail = match how & 0x88 {
+        0 => 0,
+        8 => 1280,
+        // As long as it is, or so, when extensions follow.
+        0x80 if v6 => u32::from(cut & 0x1f) << 24,
+        0x80 => u32::from(cut & 0x3f) << 16,
+        _ => 0x0102_0304,
+    };
     let was_delivered = *node == SELF && which & 0x80 == 0;
     let (src, dst) = if was_delivered {
         (quoted.dst, quoted.src)
@@ -349,6 +356,7 @@ fn following_fragment(chance: &mut Chance, lately: &Lately) -> Step {
     let envelope = Envelope {
         dont_fragment: which & 8 != 0,
         fragment: Some((fragment.id, offset, more)),
+        is_uneven: which & 0x30 == 0x30,
         ..Envelope::default()
     };
     let ends = Ends { src: packet.src, dst: packet.dst, src_port: 0, dst_port: 0 };
@@ -483,6 +491,7 @@ fn envelope(chance: &mut Chance, modifiers: u8) -> Envelope {
         let how = chance.byte();
         let offset = if how & 0xe0 == 0xe0 { chance.byte().into() } else { 0 };
         envelope.fragment = Some((u32::from(how & 3), offset, how & 0x1c != 0));
+        envelope.is_uneven = how & 0x1c == 0x1c;
     }
     if modifiers & 4 != 0 {
         let how = chance.byte();
@@ -510,7 +519,7 @@ fn envelope(chance: &mut Chance, modifiers: u8) -> Envelope {
 }
 
 /// Node, service, instance IP and namespace IP of all instances.
-fn instances(model: &Model) -> impl Iterator<Item = (u32, u32, Dual, Dual)> + '_ {
+fn instances(model: &Model) -> impl Iterator<Item = (u32, u32, Dual, Dual)> + Clone + '_ {
     model.services.iter().flat_map(|(id, service)| {
         service.instances.values().map(|instance| (instance.node, *id, instance.instance_ip, instance.namespace_ip))
     })

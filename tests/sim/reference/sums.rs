@@ -34,7 +34,7 @@ pub fn translate_error(
     let quoted_end = quote.at + ip_header(&bytes[quote.at..]);
     let quoted_before = sum(&bytes[quote.at..quoted_end]);
     let field = wire::covering_checksum(error.v6, quote.protocol).map(|at| quote.body_at + at);
-    let field = field.filter(|at| at + 2 <= error.len);
+    let field = field.filter(|at| at + 2 <= quote.end);
     let field_before = field.map(|at| addresses_sum(bytes, quote.at) + u64::from(word(bytes, at)));
 
     put_addresses(bytes, 0, outer.0, outer.1);
@@ -47,7 +47,7 @@ pub fn translate_error(
         let new = minus(before, addresses_sum(bytes, quote.at));
         put(bytes, at, if quote.protocol == UDP && new == 0 { 0xffff } else { new });
     }
-    let is_unfinished = offload.checksum != Checksum::Full;
+    let is_unfinished = is_unfinished(error, offload);
     if is_unfinished && !error.v6 {
         // It covers no addresses, and what it covers is summed up later.
         return;
@@ -90,7 +90,7 @@ pub fn is_right(bytes: &[u8], packet: &Packet) -> bool {
     let header = ip_header(bytes);
     let is_header_right = packet.v6 || sum(&bytes[..header]) == 0;
     let is_transport_right = match packet.checksum_at() {
-        None => packet.protocol != wire::ICMP || sum(&bytes[packet.body_at..packet.len]) == 0,
+        None => packet.v6 || packet.protocol != wire::ICMP || sum(&bytes[packet.body_at..packet.len]) == 0,
         Some(at) if packet.protocol == UDP && word(bytes, at) == 0 => true,
         Some(_) => whole_sum(bytes, packet) == 0,
     };
@@ -106,7 +106,7 @@ pub fn make_right(bytes: &mut [u8], packet: &Packet) {
     }
     let at = match packet.checksum_at() {
         Some(at) => at,
-        None if packet.protocol == wire::ICMP && packet.body != Body::Behind => packet.body_at + 2,
+        None if !packet.v6 && packet.protocol == wire::ICMP && packet.body != Body::Behind => packet.body_at + 2,
         None => return,
     };
     put(bytes, at, 0);
@@ -164,13 +164,16 @@ fn settle_transport(bytes: &mut [u8], packet: &Packet, field: usize, offload: Of
 /// The sum of what an ICMP checksum covers, and itself; for an unfinished one over IPv6 only the addresses, and with the other sign.
 fn message_sum(bytes: &[u8], error: &Packet, offload: Offload) -> u64 {
     let message = sum(&bytes[error.body_at..error.len]);
-    match (error.v6, offload.checksum) {
+    match (error.v6, is_unfinished(error, offload)) {
         (false, _) => message,
-        (true, Checksum::Full) => (message + pseudo_header_sum(bytes, error)) % 65_535,
-        (true, Checksum::Partial { .. }) => {
-            u64::from(minus(u64::from(word(bytes, error.body_at + 2)), pseudo_header_sum(bytes, error)))
-        }
+        (true, false) => (message + pseudo_header_sum(bytes, error)) % 65_535,
+        (true, true) => u64::from(minus(u64::from(word(bytes, error.body_at + 2)), pseudo_header_sum(bytes, error))),
     }
+}
+
+/// Whether the checksum of an ICMP message is left to the network card.
+fn is_unfinished(message: &Packet, offload: Offload) -> bool {
+    offload.checksum == Checksum::Partial { start: message.body_at as u16, offset: 2 }
 }
 
 fn whole_sum(bytes: &[u8], packet: &Packet) -> u64 {

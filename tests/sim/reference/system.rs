@@ -2,6 +2,7 @@
 
 use acorn_core::addr::{AddressPlan, Dual};
 use acorn_core::flow::Lifetimes;
+use acorn_core::mtu::OverlayMtu;
 use acorn_core::packet::reply::MAX_REPLY_LEN;
 use acorn_core::policy::Registry;
 use acorn_core::router::{Attachment, Router, Verdict};
@@ -89,9 +90,14 @@ impl System {
         self.router.attachments.remove(InstanceId { service: ServiceId(id.0), number: id.1 });
     }
 
-    pub fn set_mtu(&mut self, _mtu: u16) {}
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.router.set_overlay_mtu(OverlayMtu::new(mtu).expect("1,280 or more"));
+    }
 
-    pub fn learn_mtu(&mut self, _now: u64, _node: u32, _mtu: u16) {}
+    pub fn learn_mtu(&mut self, now: u64, node: u32, mtu: u16) {
+        let node = self.node(node);
+        self.router.learn_path_mtu(Instant(now), node, OverlayMtu::new(mtu).expect("1,280 or more"));
+    }
 
     pub fn expire(&mut self, now: u64) {
         self.router.expire_flows(Instant(now), 1_000);
@@ -141,6 +147,9 @@ impl System {
     fn outcome(&self, verdict: Verdict, buffer: Vec<u8>, sent: &Sent) -> Outcome {
         match verdict {
             Verdict::Forward { node, len } => Outcome::Forward { node: self.node_in(node), len, buffer },
+            Verdict::Fragment { node, len, mtu } => {
+                Outcome::Fragment { node: self.node_in(node), len, mtu: mtu.get(), buffer }
+            }
             Verdict::Deliver { len } => Outcome::Deliver { len, buffer },
             Verdict::Reply { reason, len } => {
                 Outcome::Reply { reason: reason.name(), reply: self.reply[..len].to_vec() }

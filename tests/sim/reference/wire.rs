@@ -298,6 +298,8 @@ pub struct Quote {
     pub at: usize,
     /// Where its transport header begins in the error's packet.
     pub body_at: usize,
+    /// Where it ends in the error's packet: what is behind it are extensions.
+    pub end: usize,
 }
 
 /// Why a quote can't be translated.
@@ -309,66 +311,95 @@ pub enum NoQuote {
     WithoutPorts,
 }
 
+/// The headers of a quoted packet.
+struct QuotedHeaders {
+    protocol: u8,
+    body_at: usize,
+    /// How long the whole packet said it was, from its first byte.
+    len: usize,
+    is_behind: bool,
+}
+
 impl Quote {
     /// Reads what an ICMP error quotes.
     pub fn read(bytes: &[u8], error: &Packet) -> Result<Self, NoQuote> {
-        Self::find(&bytes[..error.len], error.body_at + 8, error.v6).unwrap_or(Err(NoQuote::Malformed))
-    }
-
-    fn find(bytes: &[u8], at: usize, v6: bool) -> Option<Result<Self, NoQuote>> {
-        let (protocol, body_at, is_behind) = if v6 { find_v6(bytes, at)? } else { find_v4(bytes, at)? };
-        let (src, dst) = if v6 { (at + 8, at + 24) } else { (at + 12, at + 16) };
-        if is_behind || !is_translatable(v6, protocol) {
-            return Some(Err(NoQuote::WithoutPorts));
-        }
-        let ports = match (protocol, v6) {
-            (TCP | UDP, _) => (word(bytes, body_at)?, word(bytes, body_at + 2)?),
-            (ICMP, false) | (ICMPV6, true) => match (*bytes.get(body_at)?, v6) {
-                (8, false) | (128, true) => (word(bytes, body_at + 4)?, 0),
-                (0, false) | (129, true) => (0, word(bytes, body_at + 4)?),
-                _ => return Some(Err(NoQuote::WithoutPorts)),
-            },
-            _ => (0, 0),
+        let at = error.body_at + 8;
+        // Extensions behind the quote make its length known, in units of 4 or 8 bytes and never less than 128 (RFC 4884).
+        let len = match (error.v6, bytes[error.body_at]) {
+            (false, _) => usize::from(bytes[at - 3]) * 4,
+            (true, 1 | 3) => usize::from(bytes[at - 4]) * 8,
+            (true, _) => 0,
         };
-        let (src, dst) = (address(bytes, src, v6)?, address(bytes, dst, v6)?);
-        Some(Ok(Self { src, dst, protocol, ports, at, body_at }))
+        let end = if len >= 128 { error.len.min(at + len) } else { error.len };
+        let bytes = &bytes[..end];
+        let find = if error.v6 { find_v6 } else { find_v4 };
+        let headers = find(bytes, at).ok_or(NoQuote::Malformed)?;
+        // Every quote has the first 8 bytes of its transport (RFC 792), unless there were fewer.
+        let QuotedHeaders { protocol, body_at, .. } = headers;
+        let least = (at + headers.len).saturating_sub(body_at).min(8);
+        if end - body_at < least {
+            return Err(NoQuote::Malformed);
+        }
+        if headers.is_behind || !is_translatable(error.v6, protocol) {
+            return Err(NoQuote::WithoutPorts);
+        }
+        let ports = quoted_ports(&bytes[body_at..], error.v6, protocol).ok_or(NoQuote::WithoutPorts)?;
+        let (src, dst) = if error.v6 { (at + 8, at + 24) } else { (at + 12, at + 16) };
+        let (src, dst) = address(bytes, src, error.v6).zip(address(bytes, dst, error.v6)).ok_or(NoQuote::Malformed)?;
+        Ok(Self { src, dst, protocol, ports, at, body_at, end })
     }
 }
 
-/// The protocol of a quoted packet, where its transport header begins, and whether it is a fragment behind the first.
-fn find_v4(bytes: &[u8], at: usize) -> Option<(u8, usize, bool)> {
+fn quoted_ports(body: &[u8], v6: bool, protocol: u8) -> Option<(u16, u16)> {
+    match (protocol, v6) {
+        (TCP | UDP, _) => Some((word(body, 0)?, word(body, 2)?)),
+        (ICMP, false) | (ICMPV6, true) if body.len() < 8 => None,
+        (ICMP, false) | (ICMPV6, true) => match (body[0], v6) {
+            (8, false) | (128, true) => Some((word(body, 4)?, 0)),
+            (0, false) | (129, true) => Some((0, word(body, 4)?)),
+            _ => None,
+        },
+        _ => Some((0, 0)),
+    }
+}
+
+fn find_v4(bytes: &[u8], at: usize) -> Option<QuotedHeaders> {
     let header = usize::from(*bytes.get(at)? & 15) * 4;
     if bytes[at] >> 4 != 4 || header < 20 || at + header > bytes.len() {
         return None;
     }
-    let is_behind = word(bytes, at + 6)? & 0x1fff != 0;
-    Some((bytes[at + 9], at + header, is_behind))
+    Some(QuotedHeaders {
+        protocol: bytes[at + 9],
+        body_at: at + header,
+        len: usize::from(word(bytes, at + 2)?),
+        is_behind: word(bytes, at + 6)? & 0x1fff != 0,
+    })
 }
 
-fn find_v6(bytes: &[u8], at: usize) -> Option<(u8, usize, bool)> {
+fn find_v6(bytes: &[u8], at: usize) -> Option<QuotedHeaders> {
     if at + 40 > bytes.len() || bytes[at] >> 4 != 6 {
         return None;
     }
     let (mut protocol, mut body_at, mut headers, mut has_fragment_header) = (bytes[at + 6], at + 40, 0, false);
-    while matches!(protocol, 0 | 43 | 44 | 60) {
+    let len = 40 + usize::from(word(bytes, at + 4)?);
+    let mut is_behind = false;
+    while matches!(protocol, 0 | 43 | 44 | 60) && !is_behind {
         if headers == 8 || body_at + 8 > bytes.len() || (protocol == 0 && headers > 0) {
             return None;
         }
-        let (this, fields) = (protocol, word(bytes, body_at + 2)?);
-        protocol = bytes[body_at];
-        headers += 1;
-        if this == 44 {
-            if has_fragment_header {
-                return None;
+        match protocol {
+            44 if has_fragment_header => return None,
+            44 => {
+                has_fragment_header = true;
+                is_behind = word(bytes, body_at + 2)? & 0xfff8 != 0;
             }
-            has_fragment_header = true;
-            body_at += 8;
-            if fields & 0xfff8 != 0 {
-                return Some((protocol, body_at, true));
-            }
-        } else {
-            body_at += (usize::from(bytes[body_at + 1]) + 1) * 8;
+            43 if bytes[body_at + 3] != 0 => return None,
+            _ => {}
         }
+        let units = if protocol == 44 { 1 } else { usize::from(bytes[body_at + 1]) + 1 };
+        protocol = bytes[body_at];
+        body_at += units * 8;
+        headers += 1;
     }
-    (body_at <= bytes.len()).then_some((protocol, body_at, false))
+    (body_at <= bytes.len()).then_some(QuotedHeaders { protocol, body_at, len, is_behind })
 }

@@ -85,8 +85,10 @@ impl Model {
         Some(DatagramKey { peer, src: packet.src, dst, id, protocol: packet.protocol })
     }
 
-    fn datagram(&mut self, now: u64, key: DatagramKey) -> Option<usize> {
-        self.datagrams.iter().position(|datagram| datagram.key == key && !datagram.is_outdated(now))
+    fn datagram(&self, now: u64, key: DatagramKey) -> Option<usize> {
+        self.datagrams.iter().position(|datagram| {
+            datagram.as_ref().is_some_and(|datagram| datagram.key == key && !datagram.is_outdated(now))
+        })
     }
 
     /// Why a first fragment does not go on whose datagram is known already.
@@ -98,29 +100,36 @@ impl Model {
     /// A first fragment went on.
     pub fn remember(&mut self, now: u64, key: DatagramKey, packet: &Packet, flow: Token) {
         let Some(fragment) = packet.fragment else { return };
-        if self.datagrams.len() == ATTACHMENTS {
-            let outdated = self.datagrams.iter().position(|datagram| datagram.is_outdated(now));
-            let first = (0..ATTACHMENTS).min_by_key(|at| self.datagrams[*at].since);
-            if let Some(at) = outdated.or(first) {
-                self.counters.datagrams_evicted += u64::from(outdated.is_none());
-                self.datagrams.remove(at);
-            }
-        }
-        self.datagrams.push(Datagram { key, flow, since: now, fragments: vec![fragment], broken: false });
+        let is_free = |place: &Option<Datagram>| place.as_ref().is_none_or(|datagram| datagram.is_outdated(now));
+        let free = self.datagrams.iter().position(is_free);
+        self.counters.datagrams_evicted += u64::from(free.is_none());
+        // Of those that began at the same time, one is as good as the other.
+        let since = |at: &usize| self.datagrams[*at].as_ref().map(|datagram| datagram.since);
+        let Some(at) = free.or_else(|| (0..ATTACHMENTS).min_by_key(since)) else { return };
+        self.datagrams[at] = Some(Datagram { key, flow, since: now, fragments: vec![fragment], broken: false });
     }
 
     /// The flow of a fragment whose datagram is known.
     fn follow(&mut self, now: u64, at: usize, packet: &Packet) -> Result<Token, Reason> {
-        let token = self.datagrams[at].flow;
+        let (Some(datagram), Some(fragment)) = (&mut self.datagrams[at], packet.fragment) else {
+            return Err("fragment_unknown");
+        };
+        let token = datagram.flow;
+        if !super::NO_FLOW_FIRST {
+            datagram.take(fragment)?;
+            if datagram.is_whole() {
+                self.datagrams[at] = None;
+            }
+        }
         let flow = self.flow(token).ok_or("no_flow")?;
         if flow.is_over(now) || self.is_stale(flow) {
             return Err("no_flow");
         }
-        if let Some(fragment) = packet.fragment {
-            self.datagrams[at].take(fragment)?;
-        }
-        if self.datagrams[at].is_whole() {
-            self.datagrams.remove(at);
+        if super::NO_FLOW_FIRST && let Some(datagram) = &mut self.datagrams[at] {
+            datagram.take(fragment)?;
+            if datagram.is_whole() {
+                self.datagrams[at] = None;
+            }
         }
         Ok(token)
     }
@@ -144,7 +153,8 @@ impl Model {
         offload: Offload,
         local: IpAddr,
     ) -> Result<Outcome, Stopped> {
-        let known = Self::datagram_key(Some(peer), packet, local).and_then(|key| self.datagram(now, key));
+        let dst = if super::DATAGRAM_DST_IS_NAMESPACE_IP { local } else { packet.dst };
+        let known = Self::datagram_key(Some(peer), packet, dst).and_then(|key| self.datagram(now, key));
         let flow = known.ok_or("fragment_unknown").and_then(|at| self.follow(now, at, packet));
         let flow = flow.map_err(Stopped::Dropped)?;
         Ok(self.deliver(now, flow, peer, bytes, packet, offload))

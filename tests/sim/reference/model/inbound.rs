@@ -54,7 +54,8 @@ impl Model {
         attachment: &Attachment,
     ) -> Result<Outcome, Stopped> {
         let local = of(attachment.namespace_ip, packet);
-        let datagram = Self::datagram_key(Some(peer), packet, local);
+        let dst = if super::DATAGRAM_DST_IS_NAMESPACE_IP { local } else { packet.dst };
+        let datagram = Self::datagram_key(Some(peer), packet, dst);
         if let Some(reason) = datagram.and_then(|key| self.second_first(now, key, packet)) {
             return Err(Stopped::Dropped(reason));
         }

@@ -29,6 +29,10 @@ const MTU: u16 = 1440;
 /// How long what was learned of a path counts, in milliseconds.
 const PATH_MTU_LIFETIME: u64 = 10 * 60 * 1000;
 
+pub const NO_FLOW_FIRST: bool = false;
+pub const DATAGRAM_DST_IS_NAMESPACE_IP: bool = false;
+pub const RST_NOT_TOLD: bool = false;
+
 /// The reason of a drop, by its name.
 pub type Reason = &'static str;
 
@@ -108,7 +112,7 @@ pub struct Model {
     pub attachments: Vec<Attachment>,
     pub flows: Vec<Flow>,
     pub counters: Counters,
-    datagrams: Vec<Datagram>,
+    datagrams: [Option<Datagram>; ATTACHMENTS],
     /// Where the turns of service IPs stood that are gone.
     turns: HashMap<Dual, u32>,
     own_mtu: Option<u16>,
