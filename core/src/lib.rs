@@ -8,7 +8,8 @@
 //! From below to above:
 //! - [`addr`]: the address plans, and pools that allocate from them.
 //! - [`packet`]: checked views of packets, rewriting, replies.
-//! - [`table`]: services, instances and nodes; [`policy`]: how a service IP picks an instance; [`flow`]: who talks to whom.
+//! - [`table`]: services, instances and nodes; [`policy`]: how a service IP picks an instance; [`coordinate`]: how far a node is;
+//!   [`flow`]: who talks to whom.
 //! - [`router`]: a packet in, a verdict out.
 //! - [`sync`]: the table protocol.
 //! - [`node`]: the engine that joins them.
@@ -16,6 +17,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;
+pub mod coordinate;
 pub mod flow;
 pub mod ids;
 mod index;

@@ -4,6 +4,7 @@ mod alive;
 mod alone;
 mod apparatus;
 mod down;
+mod draining;
 mod example;
 mod footprint;
 mod impostor;

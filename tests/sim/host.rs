@@ -64,6 +64,8 @@ pub struct Host {
     managers: Vec<ManagerRecord>,
     plan: AddressPlan,
     is_node: bool,
+    /// The policies that its daemon knows when it starts next.
+    pub registry: Registry,
     disk: Disk,
     random: Random,
     pool: Pool<64>,
@@ -90,6 +92,7 @@ impl Host {
             managers: vec![manager.unwrap_or(own)],
             plan,
             is_node,
+            registry: Registry::built_in(),
             disk,
             random,
             pool: Pool::new(1, 0),
@@ -165,7 +168,7 @@ impl Host {
         };
         let config = NodeConfig {
             plan: self.plan,
-            registry: Registry::built_in(),
+            registry: self.registry,
             lifetimes: Lifetimes::default(),
             hash_key,
             profile,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use acorn::root::{AddressRequest, KeyEvent, Root, RootSettings, ServiceRequest};
 use acorn_core::addr::{AddressPlan, Dual, PolicyBlock};
-use acorn_core::policy::{Policy, Registry};
+use acorn_core::policy::Policy;
 use acorn_core::sync::Server;
 use acorn_core::sync::directory::Sender;
 use acorn_core::sync::message::{MESSAGE_MAX, ManagerRecord, Message};
@@ -99,9 +99,8 @@ impl Manager {
         std::mem::take(&mut self.claims)
     }
 
-    /// Creates a service with a round-robin address. Returns the address.
-    pub fn create_service(&mut self, now: Instant, name: &str) -> Dual {
-        let policy: &dyn Policy = Registry::built_in().policy(Registry::ROUND_ROBIN);
+    /// Creates a service with an address under a policy. Returns the address.
+    pub fn create_service(&mut self, now: Instant, name: &str, policy: &dyn Policy) -> Dual {
         let address = AddressRequest {
             ip_type: policy.ip_type().try_into().expect("a policy's name fits"),
             block: PolicyBlock::new(policy.block()).expect("a policy has a block"),

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 use acorn_core::addr::{AddressPlan, Dual};
+use acorn_core::policy::{Policy, Registry, RoundRobin};
 use acorn_core::time::{Duration, Instant};
 use acorn_core::{InstanceId, NodeKey};
 
@@ -42,8 +43,10 @@ pub struct World {
     pub network: Network,
     pub hosts: Vec<Host>,
     pub arrivals: Vec<Arrival>,
-    /// The services and their round-robin addresses.
+    /// The services and their addresses.
     pub services: BTreeMap<String, Dual>,
+    /// The policies that hosts know which are added from now on.
+    pub registry: Registry,
     pub trace: Trace,
     plan: AddressPlan,
     due: Vec<Option<Instant>>,
@@ -62,6 +65,7 @@ impl World {
             hosts: Vec::new(),
             arrivals: Vec::new(),
             services: BTreeMap::new(),
+            registry: Registry::built_in(),
             trace: Trace::new(),
             plan: AddressPlan::DEFAULT,
             due: Vec::new(),
@@ -77,8 +81,13 @@ impl World {
         for _ in 0..nodes {
             world.add_node();
         }
-        world.run_until(SOON, "all nodes have joined", |world| world.hosts[1..].iter().all(Host::is_member));
+        world.join();
         world
+    }
+
+    /// Waits until all nodes have joined the root.
+    pub fn join(&mut self) {
+        self.run_until(SOON, "all nodes have joined", |world| world.hosts[1..].iter().all(Host::is_member));
     }
 
     /// Adds the root, on a host that may be a node too.
@@ -101,6 +110,7 @@ impl World {
     }
 
     fn add(&mut self, mut host: Host) {
+        host.registry = self.registry;
         host.start(self.now);
         self.hosts.push(host);
         self.due.push(None);
@@ -128,8 +138,13 @@ impl World {
 
     /// Creates a service; its name is four times the same word. Returns its round-robin address.
     pub fn create_service(&mut self, word: &str) -> Dual {
+        self.create_service_under(word, &RoundRobin)
+    }
+
+    /// The same with an address under a policy. The root gives one under whatever name it is asked for.
+    pub fn create_service_under(&mut self, word: &str, policy: &dyn Policy) -> Dual {
         let name = name_of(word);
-        let address = self.with_root(|manager, now| manager.create_service(now, &name));
+        let address = self.with_root(|manager, now| manager.create_service(now, &name, policy));
         self.services.insert(word.to_owned(), address);
         address
     }

@@ -145,6 +145,8 @@ impl<const F: usize> Sets<F> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
     use std::collections::HashSet;
 
     use proptest::prelude::*;

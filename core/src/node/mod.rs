@@ -10,6 +10,7 @@ mod pending;
 use core::net::IpAddr;
 
 use crate::addr::{AddressPlan, Dual, WorkerSubnet};
+use crate::coordinate::Coordinate;
 use crate::flow::Lifetimes;
 use crate::ids::{Endpoint, InstanceId, NodeKey};
 use crate::index::HashKey;
@@ -21,7 +22,7 @@ use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::Client;
 use crate::sync::client::{Answer, Outcome, Profile, RequestId, Wanted};
-use crate::sync::message::{AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage};
+use crate::sync::message::{Adjustment, AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage};
 use crate::table::{Node as Peer, TableFull};
 use crate::time::{Duration, Instant};
 pub use pending::PENDING_LEN;
@@ -419,11 +420,23 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// Asks the manager to attach an instance; the outcome comes through [`Self::poll_event`]. None when there is no room for
     /// another one, or too many requests are under way.
     pub fn attach(&mut self, now: Instant, kind: AttachKind, namespace_ip: Dual) -> Option<RequestId> {
+        self.attach_as(now, kind, namespace_ip, Adjustment::default())
+    }
+
+    /// The same for an instance that is to be picked as `settings` say from its first moment on. One that runs on this node
+    /// already is left as it is.
+    pub fn attach_as(
+        &mut self,
+        now: Instant,
+        kind: AttachKind,
+        namespace_ip: Dual,
+        settings: Adjustment,
+    ) -> Option<RequestId> {
         let taken = self.router.attachments.len().saturating_add(self.client.attaching());
         if taken >= L {
             return None;
         }
-        self.client.attach(now, kind, namespace_ip)
+        self.client.attach(now, kind, namespace_ip, settings)
     }
 
     /// Puts an instance in that has been running here all the while, and tells the manager.
@@ -446,9 +459,28 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         Some(request)
     }
 
+    /// Asks the manager to have an instance of this node picked otherwise from now on; the outcome comes through
+    /// [`Self::poll_event`]. Several for one instance happen in the order of these calls. None when too many requests are under
+    /// way.
+    pub fn adjust(&mut self, now: Instant, instance: InstanceId, change: Adjustment) -> Option<RequestId> {
+        self.client.adjust(now, instance, change)
+    }
+
     /// Gives a request up; what it would have brought does not come any more.
     pub fn cancel(&mut self, request: RequestId) {
         self.client.cancel(request);
+    }
+
+    /// Sets the round trip to a peer that the shell has measured; the policies go by it. Nothing happens when the peer is gone.
+    pub fn set_round_trip(&mut self, peer: RowRef, round_trip: Duration) {
+        if self.peer(peer).is_some() {
+            self.router.table.set_round_trip(peer.row(), Some(round_trip));
+        }
+    }
+
+    /// Sets this node's own network coordinates; distances to nodes without a measured round trip are predicted from them.
+    pub fn set_coordinate(&mut self, coordinate: Coordinate) {
+        self.router.table.set_coordinate(coordinate);
     }
 
     fn handle_message(&mut self, now: Instant, from: &NodeKey, message: Message) {

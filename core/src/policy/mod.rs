@@ -1,47 +1,68 @@
-//! How a service IP picks an instance. One file per policy, and one line here.
+//! How a service IP picks an instance. One file per policy, and one line in the [`Registry`].
+//!
+//! `docs/adding-a-policy.md` walks through adding one.
 
+mod candidates;
+mod closest;
+mod failover;
+mod registry;
 mod round_robin;
+#[cfg(test)]
+mod samples;
+mod sticky;
+mod underutilized;
+mod weighted;
 
+pub use candidates::{Candidate, Candidates};
+pub use closest::Closest;
+pub use failover::Failover;
+pub use registry::{Registry, RegistryError};
 pub use round_robin::RoundRobin;
+pub use sticky::Sticky;
+pub use underutilized::Underutilized;
+pub use weighted::Weighted;
 
-use crate::table::Instance;
-
-/// An instance that may be picked: alive, not draining, on a node that answers, and with a free reverse path.
+/// A flow that is about to begin. Addresses are in their 16-byte form, IPv4 mapped (RFC 4291 section 2.5.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    row: usize,
-    /// Its number in the service.
-    pub number: u32,
-    /// Its share under a weighted policy; 1 is normal.
-    pub weight: u16,
-    /// Its rank under a failover policy; the lowest comes first.
-    pub priority: u16,
-    /// Its reported load, in thousandths of what it can take.
-    pub load: u16,
-    /// The flows of this node to it.
-    pub flows: u32,
+pub struct NewFlow {
+    /// The local sender's instance IP: its IPv4 one, whichever family the flow is of, so that a sender is one source.
+    pub source: [u8; 16],
+    /// The service IP that it dials.
+    pub destination: [u8; 16],
+    /// The protocol's number.
+    pub protocol: u8,
+    /// The source port; the identifier of an ICMP echo.
+    pub src_port: u16,
+    /// The destination port.
+    pub dst_port: u16,
 }
 
-impl Candidate {
-    pub(crate) fn new(row: usize, instance: &Instance) -> Self {
-        Self {
-            row,
-            number: instance.number,
-            weight: instance.weight,
-            priority: instance.priority,
-            load: instance.load,
-            flows: instance.flows,
-        }
-    }
+/// What a service IP remembers from flow to flow. All zero when new. It outlives the table entry, but not the node's daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Flows begun under this service IP; wraps.
+    pub turns: u32,
+    /// The number of the instance that was picked last, plus 1; 0 is none. So it is also the lowest number whose turn is next.
+    pub last: u32,
+}
 
-    pub(crate) fn row(&self) -> usize {
-        self.row
+impl Memory {
+    pub(crate) const NEW: Self = Self { turns: 0, last: 0 };
+
+    /// A flow to the instance of this number has begun.
+    pub(crate) fn note(&mut self, number: u32) {
+        self.turns = self.turns.wrapping_add(1);
+        self.last = number.wrapping_add(1);
     }
 }
 
 /// A balancing policy.
+///
+/// It has no state of its own: everything that it may remember is in [`Memory`]. It runs for every new flow, on a
+/// microcontroller too, so it neither allocates nor panics.
 pub trait Policy: Sync {
-    /// Its short name in JSON and in tables: the `IpType`.
+    /// Its short name in JSON and in tables: the `IpType`. Case counts; at most
+    /// [`IP_TYPE_MAX`](crate::sync::message::IP_TYPE_MAX) bytes.
     fn ip_type(&self) -> &'static str;
 
     /// The SLA's field for a fixed IPv4 address; with `_v6` behind it the one for IPv6.
@@ -50,61 +71,9 @@ pub trait Policy: Sync {
     /// The number of its IPv6 block: its service IPs are in `fdff:<block>000::/21`. Never reused, 1 to 15.
     fn block(&self) -> u8;
 
-    /// Picks an instance for a new flow. The candidates come in the order of their numbers, beginning behind the one that
-    /// was picked last under this service IP; each comes once.
-    fn pick(&self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Candidate>;
-}
+    /// What it does, in one sentence for people.
+    fn summary(&self) -> &'static str;
 
-/// The policies that a node knows, by place. Tables name them by `IpType`.
-#[derive(Clone, Copy)]
-pub struct Registry {
-    policies: &'static [&'static dyn Policy],
-}
-
-/// All built-in policies. The place of a line is not visible outside; its block number is, and is pinned by a test.
-static BUILT_IN: [&dyn Policy; 1] = [&RoundRobin];
-
-impl Registry {
-    /// The place of round robin, which stands in for a policy that is not known.
-    pub const ROUND_ROBIN: u8 = 0;
-
-    /// The built-in policies.
-    pub const fn built_in() -> Self {
-        Self { policies: &BUILT_IN }
-    }
-
-    /// The place of the policy with this `IpType`.
-    pub fn find(&self, ip_type: &str) -> Option<u8> {
-        let place = self.policies.iter().position(|p| p.ip_type() == ip_type)?;
-        u8::try_from(place).ok()
-    }
-
-    /// The policy at a place; round robin for a place that does not exist.
-    pub fn policy(&self, place: u8) -> &'static dyn Policy {
-        self.policies.get(usize::from(place)).copied().unwrap_or(&RoundRobin)
-    }
-
-    /// All policies.
-    pub fn iter(&self) -> impl Iterator<Item = &'static dyn Policy> {
-        self.policies.iter().copied()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn block_numbers_are_pinned() {
-        let blocks: Vec<_> = Registry::built_in().iter().map(|p| (p.ip_type(), p.sla_field(), p.block())).collect();
-        assert_eq!(blocks, [("RR", "rr_ip", 2)]);
-        assert_eq!(Registry::built_in().policy(Registry::ROUND_ROBIN).ip_type(), "RR");
-    }
-
-    #[test]
-    fn an_unknown_ip_type_is_not_found_and_a_wrong_place_is_round_robin() {
-        assert_eq!(Registry::built_in().find("Nearest"), None);
-        assert_eq!(Registry::built_in().find("rr"), None, "the IpType is case-sensitive, as in tables");
-        assert_eq!(Registry::built_in().policy(200).ip_type(), "RR");
-    }
+    /// Picks an instance for a new flow; none only when there are no candidates. The same arguments bring the same answer.
+    fn pick(&self, flow: &NewFlow, memory: &Memory, candidates: &Candidates<'_>) -> Option<Candidate>;
 }

@@ -1,5 +1,6 @@
 //! What a local application sends.
 
+use core::cell::Cell;
 use core::net::IpAddr;
 
 use super::classify::{Class, classify, is_amid_connection, opens};
@@ -9,6 +10,7 @@ use super::{Router, Verdict, address_of, answer};
 use crate::flow::{Flow, FlowKey};
 use crate::mtu::OverlayMtu;
 use crate::packet::{Offload, View, is_one_host, rewrite};
+use crate::policy::NewFlow;
 use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::table::{Instance, Owner, key_of};
@@ -198,8 +200,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         which: usize,
     ) -> Result<usize, Refused> {
         let (registry, family) = (self.registry(), view.family());
-        let (flows, mut collided) = (&self.flows, false);
-        let picked = self.table.pick(service, which, &registry, |instance, _| {
+        let (flows, collided) = (&self.flows, Cell::new(false));
+        let sender = self.attachments.get(attachment.row()).ok_or(Refused::Silently(DropReason::UnknownSource))?;
+        let new = NewFlow {
+            source: key_of(sender.instance_ip.v4.into()),
+            destination: key.dst,
+            protocol: key.protocol,
+            src_port: key.src_port,
+            dst_port: key.dst_port,
+        };
+        let picked = self.table.pick(service, which, &registry, &new, |instance, _| {
             let reverse = FlowKey {
                 src: key_of(instance.instance_ip.of(family)),
                 dst: key.src,
@@ -209,11 +219,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             };
             let taken =
                 flows.find_ingress(&reverse).and_then(|row| flows.get(row)).is_some_and(|f| !flows.is_dead(f, now));
-            collided |= taken;
+            collided.set(collided.get() | taken);
             !taken
         });
         let Some(slot) = picked else {
-            let reason = if collided { DropReason::ReverseCollision } else { DropReason::NoInstance };
+            let reason = if collided.get() { DropReason::ReverseCollision } else { DropReason::NoInstance };
             return Err(Refused::Answered(reason));
         };
         let flow = self.flow_to(now, key, view, attachment, slot).ok_or(Refused::Silently(DropReason::NoInstance))?;

@@ -3,7 +3,8 @@
 use crate::addr::WorkerSubnet;
 use crate::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId};
 use crate::sync::message::{
-    Attach, Attached, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader, Subject,
+    Adjust, Adjustment, Attach, Attached, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, ResolveKey,
+    ServiceHeader, Subject,
 };
 use crate::time::Instant;
 
@@ -78,17 +79,33 @@ pub trait Directory {
     /// What tables say of a node.
     fn node(&self, id: NodeId) -> Option<NodeRecord>;
 
-    /// Records that `node` runs an instance. Idempotent: the same node and namespace IP get the same answer.
+    /// Records that `node` runs an instance. Idempotent: the same node and namespace IP get the same answer. `settings` are those
+    /// of an instance that is new or comes from another node, where they say nothing those that it had; one that runs on `node`
+    /// already keeps its own.
     ///
     /// # Errors
     /// A [`Refusal`]; nothing has changed then.
-    fn attach(&mut self, now: Instant, node: NodeId, attach: &Attach) -> Result<Attached, Refusal>;
+    fn attach(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        attach: &Attach,
+        settings: Adjustment,
+    ) -> Result<Attached, Refusal>;
 
     /// Records that `node` does not run an instance any more. Idempotent: one that is gone is fine.
     ///
     /// # Errors
     /// A [`Refusal`], for instance when the instance runs on another node; nothing has changed then.
     fn detach(&mut self, now: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal>;
+
+    /// Changes how an instance that `node` runs is picked. Idempotent: an [`Adjust`] whose turn is not
+    /// [after](super::message::Turn::is_after) the last one for the instance, a restart of the directory included, is fine and
+    /// changes nothing. The turn of the [`Attach`] that brought the instance to the node counts as one.
+    ///
+    /// # Errors
+    /// A [`Refusal`], for instance when the instance is gone or runs on another node; nothing has changed then.
+    fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal>;
 
     /// Finds what a key names: a service IP its whole service, an instance IP that one instance.
     fn resolve(&self, key: &ResolveKey) -> Lookup;

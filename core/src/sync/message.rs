@@ -1,6 +1,6 @@
 //! The messages of the table protocol: one postcard datagram each, behind a version byte.
 //!
-//! Requests (`Hello`, `Resolve`, `Attach`, `Detach`, `Forget`) are repeated by the client until they are answered. A table
+//! Requests (`Hello`, `Resolve`, `Attach`, `Detach`, `Adjust`, `Forget`) are repeated by the client until they are answered. A table
 //! is a *stream* per subject: the server sends one page at a time, numbered, and repeats it until it is acknowledged, so a
 //! client sees every page once and in order however the datagrams fare. New variants are only ever appended.
 
@@ -223,6 +223,53 @@ pub struct Detach {
     pub instance: InstanceId,
 }
 
+/// What is to change of how an instance is picked; none leaves it as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// [`InstanceRecord::weight`].
+    pub weight: Option<u16>,
+    /// [`InstanceRecord::priority`].
+    pub priority: Option<u16>,
+    /// [`InstanceRecord::load`].
+    pub load: Option<u16>,
+    /// [`InstanceRecord::draining`].
+    pub draining: Option<bool>,
+}
+
+/// Names a node's request within one start of the node. Requests of one node for one instance are told apart in age by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The node's boot epoch.
+    pub epoch: u32,
+    /// The request's number.
+    pub request: u32,
+}
+
+impl Turn {
+    /// Whether this turn comes after `last`, the last one that had an effect: a repeat of it or an older one must have none. Of
+    /// another start it does, because servers take requests of the present start only.
+    pub fn is_after(self, last: Self) -> bool {
+        self.epoch != last.epoch || (self.request != last.request && is_later(self.request, last.request))
+    }
+}
+
+/// A node says how an instance that runs on it is to be picked from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjust {
+    /// The request's number, and the start of the node that it was made in. Numbers grow modulo [`SERVER_STREAMS`]; of two for
+    /// one instance the later counts, whichever comes first. A client sends the second when the first is answered or given up.
+    pub turn: Turn,
+    /// Which instance.
+    pub instance: InstanceId,
+    /// What is to change.
+    pub change: Adjustment,
+}
+
+/// Whether a client gave the number `a` after `b`, or they are the same: numbers grow, and wrap below [`SERVER_STREAMS`].
+pub(crate) fn is_later(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) % SERVER_STREAMS < SERVER_STREAMS / 2
+}
+
 /// Why a request is refused. A refusal is final: repeating the request as it is brings the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
@@ -408,6 +455,16 @@ pub enum Message {
         /// The manager's boot epoch.
         epoch: u32,
     },
+    /// Node to manager: how an instance is to be picked.
+    Adjust(Adjust),
+    /// Manager to node: the answer to `Adjust`.
+    Adjusted {
+        /// The request.
+        request: u32,
+    },
+    /// Node to manager: `Attach`, for an instance that is to be picked so from its first moment on. It changes nothing of one
+    /// that runs on the node already.
+    AttachAs(Attach, Adjustment),
 }
 
 /// Why a payload is not a message.
@@ -441,9 +498,8 @@ impl Message {
     /// Whether a payload is, by its first two bytes, a message for a manager (and not from one): what a process that is node and
     /// manager tells its two halves' messages apart by.
     pub fn is_for_manager(payload: &[u8]) -> bool {
-        // The messages to managers are the first variants; postcard writes a variant's number as one byte up to 127.
-        const FIRST_FROM_MANAGER: u8 = 6;
-        matches!(payload, [PROTOCOL_VERSION, variant, ..] if *variant < FIRST_FROM_MANAGER)
+        // Postcard writes a variant's number as one byte up to 127. Up to `Ack`, then `Adjust` and `AttachAs`.
+        matches!(payload, [PROTOCOL_VERSION, 0..=5 | 14 | 16, ..])
     }
 
     /// Reads a message. Trailing bytes are ignored: the tunnel pads with zeros.
@@ -470,12 +526,22 @@ mod tests {
             Message::Detach(Detach { request: 1, instance: InstanceId::NONE }),
             Message::Forget { subject, stream: 1 },
             Message::Ack { subject, stream: 1, sequence: 1 },
+            Message::Adjust(Adjust {
+                turn: Turn { epoch: 1, request: 1 },
+                instance: InstanceId::NONE,
+                change: Adjustment { weight: Some(3), draining: Some(true), ..Adjustment::default() },
+            }),
+            Message::AttachAs(
+                Attach { request: 1, kind: AttachKind::Host, namespace_ip: Dual::UNSPECIFIED },
+                Adjustment { priority: Some(7), load: Some(1_000), ..Adjustment::default() },
+            ),
         ];
         let from_manager = [
             Message::NotFound { stream: 1 },
             Message::Detached { request: 1 },
             Message::Forgotten { subject, stream: 1 },
             Message::Restarted { epoch: 1 },
+            Message::Adjusted { request: 1 },
         ];
         let mut buffer = [0; 64];
         for (message, expected) in
@@ -487,5 +553,16 @@ mod tests {
         }
         assert!(!Message::is_for_manager(&[]));
         assert!(!Message::is_for_manager(&[0x45, 0]), "an IP packet");
+    }
+
+    #[test]
+    fn turns_are_told_apart_in_age_over_the_wrap_of_their_numbers() {
+        let turn = |epoch, request| Turn { epoch, request };
+        for (last, next) in [(1, 2), (SERVER_STREAMS - 1, 0), (SERVER_STREAMS - 5, 20)] {
+            assert!(turn(1, next).is_after(turn(1, last)));
+            assert!(!turn(1, last).is_after(turn(1, next)));
+            assert!(!turn(1, last).is_after(turn(1, last)), "a repeat");
+            assert!(turn(2, last).is_after(turn(1, next)), "of another start");
+        }
     }
 }

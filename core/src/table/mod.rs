@@ -5,6 +5,7 @@
 
 mod list;
 mod nodes;
+mod pick;
 mod rows;
 
 use core::net::IpAddr;
@@ -12,26 +13,27 @@ use core::net::IpAddr;
 pub use rows::{Instance, Node, Service, ServiceIp};
 
 use crate::addr::Dual;
+use crate::coordinate::Coordinate;
 use crate::ids::{NodeKey, ServiceId};
 use crate::index::{HashIndex, HashKey};
-use crate::policy::{Candidate, Registry};
+use crate::policy::{Memory, Registry};
 use crate::slots::{RowRef, Slots};
 use crate::sync::message::{InstanceRecord, PAGE_RECORDS, SERVICE_IPS_MAX, ServiceHeader};
 
 /// Both families of every service IP of a service are keys of its row.
 const SERVICE_KEYS: usize = SERVICE_IPS_MAX.saturating_mul(2);
 
-/// How many service IPs' cursors are remembered beyond their table entries.
-const CURSORS: usize = 64;
+/// How many service IPs' memories are kept beyond their table entries.
+const MEMORIES: usize = 64;
 
 /// How many nodes can be taken out before that is told: as many as one page can bring.
 const GONE: usize = PAGE_RECORDS;
 
-/// Where the turn of a service IP stood when its table entry went.
+/// What a service IP remembered when its table entry went.
 #[derive(Clone, Copy)]
-struct Cursor {
+struct Remembered {
     address: Dual,
-    next: u32,
+    memory: Memory,
 }
 
 /// A kind of row.
@@ -98,9 +100,11 @@ pub struct Table<const S: usize, const I: usize, const N: usize> {
     node_idle: bool,
     /// Nodes that were taken out and not told yet.
     nodes_gone: heapless::Deque<(RowRef, NodeKey), GONE>,
-    /// Cursors of services that are not in the table any more, the latest at `next_cursor - 1`.
-    cursors: [Cursor; CURSORS],
-    next_cursor: usize,
+    /// Memories of service IPs that are not in the table any more, the latest at `next_memory - 1`.
+    memories: [Remembered; MEMORIES],
+    next_memory: usize,
+    /// Where this node is.
+    coordinate: Coordinate,
     /// Service IPs under a policy that this node does not know.
     unknown_policies: u64,
 }
@@ -124,8 +128,9 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             node_news: false,
             node_idle: false,
             nodes_gone: heapless::Deque::new(),
-            cursors: [Cursor { address: Dual::UNSPECIFIED, next: 0 }; CURSORS],
-            next_cursor: 0,
+            memories: [Remembered { address: Dual::UNSPECIFIED, memory: Memory::NEW }; MEMORIES],
+            next_memory: 0,
+            coordinate: Coordinate::UNKNOWN,
             unknown_policies: 0,
         }
     }
@@ -258,9 +263,9 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         Ok(slot)
     }
 
-    /// Sets a service's name and addresses. The turns of addresses that stay go on.
+    /// Sets a service's name and addresses. Addresses that stay keep their memory.
     pub fn set_header(&mut self, slot: usize, header: &ServiceHeader, registry: &Registry) {
-        self.remember_cursors(slot, |address| {
+        self.remember(slot, |address| {
             let mut staying = header.service_ips.iter();
             !staying.any(|record| record.address == address)
         });
@@ -275,15 +280,15 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             if known.is_none() {
                 self.unknown_policies = self.unknown_policies.saturating_add(1);
             }
-            let kept = old.iter().find(|ip| ip.address == record.address).map(|ip| ip.cursor);
-            let remembered = || self.cursors.iter().find(|c| c.address == record.address).map(|c| c.next);
-            let cursor = kept.or_else(remembered).unwrap_or(0);
+            let kept = old.iter().find(|ip| ip.address == record.address).map(|ip| ip.memory);
+            let remembered = || self.memories.iter().find(|m| m.address == record.address).map(|m| m.memory);
+            let memory = kept.or_else(remembered).unwrap_or_default();
             // The record list has the same capacity as the row: nothing can be left over.
             let _ = service.ips.push(ServiceIp {
                 policy: known.unwrap_or(Registry::ROUND_ROBIN),
                 address: record.address,
-                cursor,
-                cursor_row: 0,
+                memory,
+                next_row: 0,
             });
         }
         for which in 0..SERVICE_KEYS {
@@ -348,7 +353,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         let Some(id) = self.service(slot).map(|s| s.id) else {
             return;
         };
-        self.remember_cursors(slot, |_| true);
+        self.remember(slot, |_| true);
         self.unindex_service_ips(slot);
         self.services_by_id.remove(self.hash.hash(&id.0.to_le_bytes()), slot, 0);
         self.service_slots.give_back(slot);
@@ -375,68 +380,6 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     /// The flows to all instances of a service.
     pub(crate) fn flows_of(&self, service: usize) -> u64 {
         self.instances_of(service).filter_map(|slot| self.instance(slot)).map(|i| u64::from(i.flows)).sum()
-    }
-
-    /// Lets the policy of a service IP pick among its instances for which `usable` holds. [`Self::advance`] ends the turn.
-    pub(crate) fn pick(
-        &self,
-        service: usize,
-        which: usize,
-        registry: &Registry,
-        mut usable: impl FnMut(&Instance, &Node) -> bool,
-    ) -> Option<usize> {
-        let ip = self.service(service)?.ips.get(which)?;
-        let (policy, start) = (ip.policy, self.cursor_start(service, ip));
-        let first = self.service(service)?.first;
-        let mut at = start;
-        let mut done = first == 0;
-        let mut candidates = core::iter::from_fn(|| {
-            while !done {
-                let slot = (at as usize).checked_sub(1)?;
-                let instance = self.instances.get(slot)?;
-                at = if instance.next == 0 { first } else { instance.next };
-                done = at == start;
-                let node = self.nodes.get(instance.node)?;
-                if instance.alive && !instance.draining && !node.avoided && usable(instance, node) {
-                    return Some(Candidate::new(slot, instance));
-                }
-            }
-            None
-        });
-        let picked = registry.policy(policy).pick(&mut candidates);
-        picked.map(|candidate| candidate.row())
-    }
-
-    /// A flow to the instance that was picked has begun: the next turn of the service IP begins behind it.
-    pub(crate) fn advance(&mut self, service: usize, which: usize, picked: usize) {
-        let Some(instance) = self.instances.get(picked) else {
-            return;
-        };
-        let (cursor, cursor_row) = (instance.number.wrapping_add(1), instance.next);
-        if let Some(ip) = self.services.get_mut(service).and_then(|service| service.ips.get_mut(which)) {
-            ip.cursor = cursor;
-            ip.cursor_row = cursor_row;
-        }
-    }
-
-    /// Where a turn through the instances begins: at the first one with the cursor's number or above. The remembered row
-    /// saves the walk while the table stays as it is.
-    fn cursor_start(&self, service: usize, ip: &ServiceIp) -> u32 {
-        if let Some(slot) = (ip.cursor_row as usize).checked_sub(1)
-            && self.instance_slots.is_used(slot)
-            && let Some(row) = self.instances.get(slot)
-            && row.service == service
-            && row.number >= ip.cursor
-            && (row.previous as usize)
-                .checked_sub(1)
-                .is_none_or(|p| self.instances.get(p).is_some_and(|p| p.number < ip.cursor))
-        {
-            return ip.cursor_row;
-        }
-        let first = self.service(service).map_or(0, |s| s.first);
-        self.instances_of(service)
-            .find(|slot| self.instance(*slot).is_some_and(|i| i.number >= ip.cursor))
-            .map_or(first, entry)
     }
 
     fn number_hash(&self, service: usize, number: u32) -> u64 {
@@ -477,19 +420,19 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         }
     }
 
-    /// The turn of an address that goes continues where it stood when it comes back.
-    fn remember_cursors(&mut self, slot: usize, goes: impl Fn(Dual) -> bool) {
+    /// An address that goes and comes back goes on where it stood.
+    fn remember(&mut self, slot: usize, goes: impl Fn(Dual) -> bool) {
         let Some(service) = self.services.get(slot) else {
             return;
         };
         for ip in service.ips.iter().filter(|ip| goes(ip.address)) {
-            let known = self.cursors.iter().position(|c| c.address == ip.address);
-            let place = known.unwrap_or(self.next_cursor);
+            let known = self.memories.iter().position(|m| m.address == ip.address);
+            let place = known.unwrap_or(self.next_memory);
             if known.is_none() {
-                self.next_cursor = self.next_cursor.saturating_add(1).checked_rem(CURSORS).unwrap_or(0);
+                self.next_memory = self.next_memory.saturating_add(1).checked_rem(MEMORIES).unwrap_or(0);
             }
-            if let Some(cursor) = self.cursors.get_mut(place) {
-                *cursor = Cursor { address: ip.address, next: ip.cursor };
+            if let Some(remembered) = self.memories.get_mut(place) {
+                *remembered = Remembered { address: ip.address, memory: ip.memory };
             }
         }
     }

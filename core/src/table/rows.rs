@@ -4,8 +4,9 @@ use heapless::Vec;
 
 use crate::addr::Dual;
 use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId, ServiceName};
+use crate::policy::Memory;
 use crate::sync::message::{InstanceRecord, SERVICE_IPS_MAX};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A service.
 #[derive(Clone, Debug)]
@@ -45,10 +46,10 @@ pub struct ServiceIp {
     pub policy: u8,
     /// The address.
     pub address: Dual,
-    /// The lowest number that is next in turn.
-    pub cursor: u32,
-    /// The row of that instance, as a list entry; a hint.
-    pub(super) cursor_row: u32,
+    /// What its policy remembers.
+    pub memory: Memory,
+    /// The row of the instance that is next in turn, as a list entry; a hint.
+    pub(super) next_row: u32,
 }
 
 /// An instance.
@@ -85,7 +86,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    pub(super) const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         service: 0,
         number: 0,
         instance_ip: Dual::UNSPECIFIED,
@@ -141,6 +142,8 @@ pub struct Node {
     pub(crate) path_mtu: u16,
     /// Until when that counts.
     pub(crate) path_mtu_until: Instant,
+    /// The measured round trip to it in microseconds; 0 while it is not known.
+    pub(super) round_trip_micros: u32,
     /// How many instances of the table are on it.
     pub(super) holds: u32,
     /// Since when nothing needs it; [`Instant::ZERO`] while something does, or that has not been noted.
@@ -150,6 +153,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// The measured round trip to it, in whole microseconds; none while it is not known.
+    pub fn round_trip(&self) -> Option<Duration> {
+        (self.round_trip_micros != 0).then(|| Duration::from_micros(self.round_trip_micros.into()))
+    }
+
     /// Whether nothing needs it: no instance names it, and it is neither a manager nor this node.
     pub(super) fn is_idle(&self) -> bool {
         self.holds == 0 && !self.manager && !self.is_self
@@ -174,6 +182,7 @@ impl Node {
         avoided: false,
         path_mtu: 0,
         path_mtu_until: Instant::ZERO,
+        round_trip_micros: 0,
         holds: 0,
         idle_since: Instant::ZERO,
         news: News { changed: false, restarted: false },

@@ -9,6 +9,7 @@ use super::samples::{endpoint, header, node_record, record, service_ip};
 use super::*;
 use crate::addr::Family;
 use crate::ids::NodeId;
+use crate::policy::NewFlow;
 use crate::sync::message::NodeRecord;
 use crate::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ const NODES: usize = 3;
 type Small = Table<SERVICES, INSTANCES, NODES>;
 
 const REGISTRY: Registry = Registry::built_in();
+const FLOW: NewFlow = NewFlow { source: [1; 16], destination: [2; 16], protocol: 6, src_port: 1024, dst_port: 80 };
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -147,7 +149,7 @@ fn apply(table: &mut Small, model: &mut Model, op: &Op) -> Result<(), TestCaseEr
             let picked = table
                 .find_service(ServiceId(*service))
                 .and_then(|row| {
-                    let slot = table.pick(row, *which, &REGISTRY, |_, _| true)?;
+                    let slot = table.pick(row, *which, &REGISTRY, &FLOW, |_, _| true)?;
                     table.advance(row, *which, slot);
                     table.instance(slot)
                 })
@@ -299,7 +301,7 @@ fn a_reference_goes_stale_when_the_instance_moves_and_not_when_it_only_changes()
 #[test]
 fn the_cursor_outlives_the_table_entry() {
     let (mut table, service) = filled(0..3);
-    let slot = table.pick(service, 0, &REGISTRY, |_, _| true).unwrap();
+    let slot = table.pick(service, 0, &REGISTRY, &FLOW, |_, _| true).unwrap();
     table.advance(service, 0, slot);
     table.remove_service(service);
     assert_eq!(table.owner(IpAddr::V4(service_ip(1).v4)), None);
@@ -308,19 +310,19 @@ fn the_cursor_outlives_the_table_entry() {
     for number in 0..3 {
         put(&mut table, 1, number, 1, true).unwrap();
     }
-    let slot = table.pick(service, 0, &REGISTRY, |_, _| true).unwrap();
+    let slot = table.pick(service, 0, &REGISTRY, &FLOW, |_, _| true).unwrap();
     assert_eq!(table.instance(slot).unwrap().number, 1);
 }
 
 #[test]
 fn the_turn_of_an_address_that_a_service_gives_up_goes_on_when_it_has_it_again() {
     let (mut table, service) = filled(0..3);
-    let slot = table.pick(service, 0, &REGISTRY, |_, _| true).unwrap();
+    let slot = table.pick(service, 0, &REGISTRY, &FLOW, |_, _| true).unwrap();
     table.advance(service, 0, slot);
     table.set_header(service, &header(&[2]), &REGISTRY);
     assert_eq!(table.owner(IpAddr::V4(service_ip(1).v4)), None);
     table.set_header(service, &header(&[2, 1]), &REGISTRY);
-    let slot = table.pick(service, 1, &REGISTRY, |_, _| true).unwrap();
+    let slot = table.pick(service, 1, &REGISTRY, &FLOW, |_, _| true).unwrap();
     assert_eq!(table.instance(slot).unwrap().number, 1);
 }
 
@@ -402,7 +404,7 @@ fn an_idle_node_lingers_unless_it_is_needed_again_or_its_place_is() {
 fn a_row_that_is_used_again_does_not_mislead_the_turn() {
     let (mut table, service) = filled([0, 1, 2, 4]);
     let next = |table: &mut Small| {
-        let slot = table.pick(service, 0, &REGISTRY, |_, _| true).unwrap();
+        let slot = table.pick(service, 0, &REGISTRY, &FLOW, |_, _| true).unwrap();
         table.advance(service, 0, slot);
         table.instance(slot).unwrap().number
     };

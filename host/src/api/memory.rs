@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 use super::error::ApiError;
 use super::server::Backend;
 use super::types::{
-    AttachRequest, Attached, Drops, Instance, Nodes, Service, ServiceIp, Services, Status, Table, TokenRequest, Tokens,
+    AdjustRequest, AttachRequest, Attached, Drops, Instance, Nodes, Service, ServiceIp, Services, Status, Table,
+    TokenRequest, Tokens,
 };
 use crate::sla::{ServiceName, ServiceRequest};
 
@@ -63,11 +64,14 @@ impl Backend for Memory {
             .into_iter()
             .map(|request| Service {
                 name: request.name.to_string(),
-                service_ip_list: vec![ServiceIp {
-                    ip_type: "RR".to_owned(),
-                    address: request.rr_ip.unwrap_or([10, 30, 0, 1].into()),
-                    address_v6: request.rr_ip_v6.unwrap_or([0xfdff, 0x2000, 0, 0, 0, 0, 0, 1].into()),
-                }],
+                service_ip_list: (0..)
+                    .zip(request.addresses)
+                    .map(|(place, wanted)| ServiceIp {
+                        ip_type: wanted.policy.ip_type.as_str().to_owned(),
+                        address: wanted.v4.unwrap_or([10, 30, place, 1].into()),
+                        address_v6: wanted.v6.unwrap_or(wanted.policy.example_v6()),
+                    })
+                    .collect(),
                 instances: Vec::new(),
             })
             .collect();
@@ -96,6 +100,10 @@ impl Backend for Memory {
             node: Some("a2V5".to_owned()),
             node_name: Some("edge-1".to_owned()),
             alive: true,
+            weight: request.weight.unwrap_or(1),
+            priority: request.priority.unwrap_or(0),
+            load: 0,
+            draining: false,
         };
         service.instances.push(instance.clone());
         Ok(Attached {
@@ -106,6 +114,18 @@ impl Backend for Memory {
             namespace_ip: instance.namespace_ip.unwrap(),
             namespace_ip_v6: instance.namespace_ip_v6.unwrap(),
         })
+    }
+
+    async fn adjust(&self, service: ServiceName, number: u32, change: AdjustRequest) -> Result<(), ApiError> {
+        let mut all = self.services.lock().unwrap();
+        let found = all.get_mut(service.as_str()).ok_or_else(|| Self::missing(&service))?;
+        for instance in found.instances.iter_mut().filter(|instance| instance.number == number) {
+            instance.weight = change.weight.unwrap_or(instance.weight);
+            instance.priority = change.priority.unwrap_or(instance.priority);
+            instance.load = change.load.unwrap_or(instance.load);
+            instance.draining = change.draining.unwrap_or(instance.draining);
+        }
+        Ok(())
     }
 
     async fn detach(&self, service: ServiceName, number: u32) -> Result<(), ApiError> {

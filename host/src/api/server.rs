@@ -9,15 +9,15 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use super::socket::ControlSocket;
 use super::types::{
-    AttachRequest, Attached, Drops, Nodes, Service, Services, Status, TOKEN_EXPIRY_MAX_S, TOKENS_MAX, Table,
-    TokenRequest, Tokens,
+    AdjustRequest, AttachRequest, Attached, Drops, LOAD_MAX, Nodes, Service, Services, Status, TOKEN_EXPIRY_MAX_S,
+    TOKENS_MAX, Table, TokenRequest, Tokens,
 };
 use crate::sla::{self, ServiceName, ServiceRequest};
 
@@ -48,6 +48,13 @@ pub trait Backend: Send + Sync + 'static {
     fn remove_service(&self, name: ServiceName) -> impl Future<Output = Result<(), ApiError>> + Send;
     /// Connects an instance. Node role.
     fn attach(&self, request: AttachRequest) -> impl Future<Output = Result<Attached, ApiError>> + Send;
+    /// Changes how an instance of this node is picked; there is something to change, and it is within its range. Node role.
+    fn adjust(
+        &self,
+        service: ServiceName,
+        number: u32,
+        change: AdjustRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     /// Disconnects an instance of this node. Node role.
     fn detach(&self, service: ServiceName, number: u32) -> impl Future<Output = Result<(), ApiError>> + Send;
     /// Begins to end the daemon: removes what it made on the host, then stops serving.
@@ -65,7 +72,7 @@ fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/services", get(list_services::<B>).post(create_services::<B>))
         .route("/v1/services/{name}", get(show_service::<B>).delete(remove_service::<B>))
         .route("/v1/instances", post(attach::<B>))
-        .route("/v1/instances/{service}/{number}", delete(detach::<B>))
+        .route("/v1/instances/{service}/{number}", patch(adjust::<B>).delete(detach::<B>))
         .route("/v1/down", post(down::<B>))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -153,14 +160,28 @@ async fn attach<B: Backend>(
     backend.attach(request).await.map(|attached| (StatusCode::CREATED, Json(attached)))
 }
 
+async fn adjust<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Segments((service, number)): Segments<(String, String)>,
+    JsonBody(change): JsonBody<AdjustRequest>,
+) -> Result<StatusCode, ApiError> {
+    let (service, number) = (service_name(&service)?, instance_number(&number)?);
+    if change == AdjustRequest::default() {
+        let message = format!("nothing to set of {service} instance {number}; give weight, priority, load or draining");
+        return Err(ApiError::bad_request("nothing_to_set", message));
+    }
+    if let Some(load) = change.load.filter(|load| *load > LOAD_MAX) {
+        let message = format!("load is {load}; it is 0 to {LOAD_MAX} thousandths of what the instance can take");
+        return Err(ApiError::bad_request("bad_load", message));
+    }
+    backend.adjust(service, number, change).await.map(|()| StatusCode::NO_CONTENT)
+}
+
 async fn detach<B: Backend>(
     State(backend): State<Arc<B>>,
     Segments((service, number)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let service = service_name(&service)?;
-    let number = number.parse().map_err(|_| {
-        ApiError::bad_request("bad_number", format!("`{number}` is not an instance number; it is 0 to {}", u32::MAX))
-    })?;
+    let (service, number) = (service_name(&service)?, instance_number(&number)?);
     backend.detach(service, number).await.map(|()| StatusCode::NO_CONTENT)
 }
 
@@ -179,6 +200,12 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 
 fn service_name(text: &str) -> Result<ServiceName, ApiError> {
     ServiceName::new(text).map_err(|error| ApiError::bad_request("bad_name", format!("`{text}`: {error}")))
+}
+
+fn instance_number(text: &str) -> Result<u32, ApiError> {
+    text.parse().map_err(|_| {
+        ApiError::bad_request("bad_number", format!("`{text}` is not an instance number; it is 0 to {}", u32::MAX))
+    })
 }
 
 /// The parameters in a request's path.

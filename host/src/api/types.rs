@@ -14,6 +14,8 @@ use crate::sla::ServiceName;
 pub const TOKENS_MAX: u16 = 1000;
 /// The longest time until a token expires, in seconds: 30 days.
 pub const TOKEN_EXPIRY_MAX_S: u64 = 30 * 86_400;
+/// The highest load of an instance: all that it can take, in thousandths.
+pub const LOAD_MAX: u16 = 1000;
 /// The longest name of a network namespace in bytes (`NAME_MAX`).
 const NETNS_NAME_MAX: usize = 255;
 
@@ -204,7 +206,7 @@ pub struct Services {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Its service IPs.
+    /// Its service IPs, one per policy that it was asked for, in the order of the policies.
     pub service_ip_list: Vec<ServiceIp>,
     /// Its instances.
     pub instances: Vec<Instance>,
@@ -213,7 +215,7 @@ pub struct Service {
 /// The reserved addresses of a service under one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceIp {
-    /// The policy's short name: `RR`.
+    /// The policy's short name, like `RR`.
     #[serde(rename = "IpType")]
     pub ip_type: String,
     /// The service IP.
@@ -241,8 +243,16 @@ pub struct Instance {
     pub node: Option<String>,
     /// The name of its node.
     pub node_name: Option<String>,
-    /// Whether new flows may go to it.
+    /// Whether its node is heard from; otherwise no new flows go to it.
     pub alive: bool,
+    /// Its share under the policy `Weighted`; 1 is normal.
+    pub weight: u16,
+    /// Its rank under the policy `Failover`; the lowest comes first.
+    pub priority: u16,
+    /// What it was last reported to be busy with, in thousandths of what it can take.
+    pub load: u16,
+    /// Whether it is going away: what flows goes on, but service IPs bring it no new flows.
+    pub draining: bool,
 }
 
 /// `POST /v1/instances`: connect a network namespace as an instance of a service.
@@ -255,6 +265,10 @@ pub struct AttachRequest {
     pub number: Option<u32>,
     /// Where the instance lives.
     pub namespace: Namespace,
+    /// Its share under the policy `Weighted`; otherwise 1, or what an instance that moves here had.
+    pub weight: Option<u16>,
+    /// Its rank under the policy `Failover`; otherwise 0, or what an instance that moves here had.
+    pub priority: Option<u16>,
 }
 
 /// A network namespace on this host.
@@ -314,6 +328,10 @@ struct AttachBody {
     pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     netns: Option<NetnsName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    priority: Option<u16>,
 }
 
 impl TryFrom<AttachBody> for AttachRequest {
@@ -325,7 +343,8 @@ impl TryFrom<AttachBody> for AttachRequest {
             (None, Some(name)) => Namespace::Name(name),
             _ => return Err("give exactly one of pid and netns"),
         };
-        Ok(Self { service: body.service, number: body.number, namespace })
+        let AttachBody { service, number, weight, priority, .. } = body;
+        Ok(Self { service, number, namespace, weight, priority })
     }
 }
 
@@ -335,7 +354,36 @@ impl From<AttachRequest> for AttachBody {
             Namespace::Pid(pid) => (Some(pid), None),
             Namespace::Name(name) => (None, Some(name)),
         };
-        Self { service: request.service, number: request.number, pid, netns }
+        let AttachRequest { service, number, weight, priority, .. } = request;
+        Self { service, number, pid, netns, weight, priority }
+    }
+}
+
+/// `PATCH /v1/instances/{service}/{number}`: how an instance is to be picked from now on. What is left out stays as it is; at least
+/// one thing is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdjustRequest {
+    /// Its share under the policy `Weighted`; 1 is normal. Kept until it is set again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Its rank under the policy `Failover`; the lowest comes first. Kept until it is set again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u16>,
+    /// What it is busy with, in thousandths of what it can take: 0 to [`LOAD_MAX`]. A report, which the root does not store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<u16>,
+    /// Whether it is going away: what flows goes on, but service IPs bring it no new flows. Kept until it is set again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: Option<bool>,
+}
+
+impl fmt::Display for AdjustRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = [("weight", self.weight), ("priority", self.priority), ("load", self.load)];
+        let numbers = numbers.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+        let draining = self.draining.map(|draining| format!("draining {draining}"));
+        f.write_str(&numbers.chain(draining).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -382,7 +430,11 @@ mod tests {
     fn an_attach_request_names_one_namespace() {
         let read = |body: serde_json::Value| serde_json::from_value::<AttachRequest>(body);
         let service = "app.ns.svc.ns";
-        for body in [json!({"service": service, "pid": 7}), json!({"service": service, "number": 0, "netns": "a"})] {
+        for body in [
+            json!({"service": service, "pid": 7}),
+            json!({"service": service, "number": 0, "netns": "a"}),
+            json!({"service": service, "netns": "a", "weight": 0, "priority": 65535}),
+        ] {
             assert_eq!(serde_json::to_value(read(body.clone()).unwrap()).unwrap(), body);
         }
         for (body, says) in [
@@ -396,6 +448,8 @@ mod tests {
             (json!({"service": service, "netns": ".."}), "not the name"),
             (json!({"service": "", "pid": 7}), "four parts"),
             (json!({"service": "a.b.c", "pid": 7}), "four parts"),
+            (json!({"service": service, "pid": 7, "weight": 65536}), "65536"),
+            (json!({"service": service, "pid": 7, "load": 7}), "unknown field `load`"),
             (json!({"pid": 7}), "missing field `service`"),
             (json!({"service": service, "pid": 7, "ns": "x"}), "unknown field `ns`"),
         ] {
@@ -409,5 +463,18 @@ mod tests {
         let read = |text| serde_json::from_str::<TokenRequest>(text);
         assert_eq!(read("{}").unwrap(), TokenRequest { count: 1, expires_s: 3600, endpoint: None });
         assert!(read(r#"{"expires": 5}"#).is_err());
+    }
+
+    #[test]
+    fn an_adjustment_leaves_out_what_stays() {
+        let read = |text| serde_json::from_str::<AdjustRequest>(text);
+        let request = AdjustRequest { weight: Some(3), draining: Some(false), ..AdjustRequest::default() };
+        let text = r#"{"weight":3,"draining":false}"#;
+        assert_eq!(read(text).unwrap(), request);
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(request.to_string(), "weight 3, draining false");
+        for wrong in [r#"{"drain": true}"#, r#"{"weight": -1}"#, r#"{"weight": 65536}"#, r#"{"draining": "yes"}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! What the command line takes, and its help.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use acorn_core::addr::Subnet4;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, value_parser};
 
-use crate::api::types::{NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
+use super::address_flags::AddressFlags;
+use crate::api::types::{LOAD_MAX, NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
 use crate::config::{DEFAULT_SOCKET, NodeName, Overrides, Role, Secret};
 use crate::net::IfName;
 use crate::sla::ServiceName;
@@ -69,7 +70,7 @@ pub(super) enum Command {
     /// Create, list, show and remove services (asks a root)
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Connect and disconnect the instances of services on this node
+    /// Connect, set and disconnect the instances of services on this node
     #[command(subcommand)]
     Instance(InstanceCommand),
     /// Make tokens that let nodes join (asks a root)
@@ -136,9 +137,13 @@ pub(super) enum NodeCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceCommand {
     /// Reserve the addresses of a service, or of all services of an SLA
-    #[command(after_help = "Examples:\n  acorn service create --name app.prod.web.prod\n  \
+    #[command(
+        after_help = "A service gets an address under each policy whose flags are there, and under RR when none are. The root \
+                            picks what is not given, is `auto` or has no value.\n\n\
+                            Examples:\n  acorn service create --name app.prod.web.prod\n  \
                             acorn service create --name app.prod.web.prod --rr-ip 10.30.0.1 --rr-ip-v6 fdff:2000::1\n  \
-                            acorn service create --sla web.json")]
+                            acorn service create --sla web.json"
+    )]
     Create(CreateArgs),
     /// List the services
     #[command(after_help = "Example:\n  acorn service ls")]
@@ -160,17 +165,13 @@ pub(super) enum ServiceCommand {
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
     /// An SLA in Oakestra's JSON; `-` reads it from stdin
-    #[arg(long, value_name = "FILE", required_unless_present = "name", conflicts_with_all = ["name", "rr_ip", "rr_ip_v6"])]
+    #[arg(long, value_name = "FILE", required_unless_present = "name", conflicts_with = "name")]
     pub(super) sla: Option<PathBuf>,
     /// The service: app.app_ns.service.service_ns, each part 1 to 30 letters and digits
     #[arg(long)]
     pub(super) name: Option<ServiceName>,
-    /// The round-robin address to reserve, like 10.30.0.1; without it the root picks one
-    #[arg(long, value_name = "ADDR")]
-    pub(super) rr_ip: Option<Ipv4Addr>,
-    /// The round-robin IPv6 address to reserve, like fdff:2000::1; without it the root picks one
-    #[arg(long, value_name = "ADDR")]
-    pub(super) rr_ip_v6: Option<Ipv6Addr>,
+    #[command(flatten)]
+    pub(super) addresses: AddressFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,8 +179,16 @@ pub(super) enum InstanceCommand {
     /// Connect a container or another network namespace as an instance of a service
     #[command(after_help = "Examples:\n  acorn instance attach --service app.prod.web.prod --netns web1\n  \
                             acorn instance attach --service app.prod.web.prod --pid $(pgrep -o nginx)\n  \
-                            acorn instance attach --service app.prod.web.prod --number 0 --netns web1    move instance 0 here")]
+                            acorn instance attach --service app.prod.web.prod --number 0 --netns web1    move instance 0 here\n  \
+                            acorn instance attach --service app.prod.web.prod --netns spare --priority 1    a spare")]
     Attach(AttachArgs),
+    /// Set how an instance of this node is picked for new flows; what is not given stays as it is
+    #[command(
+        after_help = "Examples:\n  acorn instance set --service app.prod.web.prod --number 0 --draining true    no new flows\n  \
+                            acorn instance set --service app.prod.web.prod --number 0 --weight 3\n  \
+                            acorn instance set --service app.prod.web.prod --number 0 --load 250    a quarter busy"
+    )]
+    Set(SetArgs),
     /// Disconnect an instance of this node
     #[command(after_help = "Example:\n  acorn instance detach --service app.prod.web.prod --number 0")]
     Detach {
@@ -206,6 +215,35 @@ pub(super) struct AttachArgs {
     /// The name of the network namespace, as `ip netns` lists it
     #[arg(long, value_name = "NAME")]
     pub(super) netns: Option<NetnsName>,
+    /// Its share under the policy Weighted [default: 1, or what an instance that moves here had]
+    #[arg(long, value_name = "N")]
+    pub(super) weight: Option<u16>,
+    /// Its rank under the policy Failover, the lowest comes first [default: 0, or what an instance that moves here had]
+    #[arg(long, value_name = "N")]
+    pub(super) priority: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").args(["weight", "priority", "load", "draining"]).required(true).multiple(true))]
+pub(super) struct SetArgs {
+    /// The service: app.app_ns.service.service_ns
+    #[arg(long)]
+    pub(super) service: ServiceName,
+    /// The instance's number
+    #[arg(long)]
+    pub(super) number: u32,
+    /// Its share under the policy Weighted, 1 is normal
+    #[arg(long, value_name = "N")]
+    pub(super) weight: Option<u16>,
+    /// Its rank under the policy Failover, the lowest comes first
+    #[arg(long, value_name = "N")]
+    pub(super) priority: Option<u16>,
+    /// How busy it is, in thousandths of what it can take; for the policy Underutilized, and forgotten when the root restarts
+    #[arg(long, value_name = "0..1000", value_parser = value_parser!(u16).range(..=i64::from(LOAD_MAX)))]
+    pub(super) load: Option<u16>,
+    /// Whether it is going away: service IPs bring it no new flows, those that it has go on
+    #[arg(long, value_name = "true|false")]
+    pub(super) draining: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -292,6 +330,7 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sla::OfferedPolicy;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::read_from(line.split(' '))
@@ -386,7 +425,17 @@ mod tests {
     fn a_service_is_created_from_an_sla_or_from_flags() {
         assert!(parse("acorn service create --sla f.json").is_ok());
         assert!(parse("acorn service create --name a.b.c.d --rr-ip 10.30.0.1 --rr-ip-v6 fdff:2000::1").is_ok());
+        let all: String =
+            OfferedPolicy::built_in().iter().map(|p| format!(" --{} auto", p.field.replace('_', "-"))).collect();
+        let Command::Service(ServiceCommand::Create(create)) =
+            parse(&format!("acorn service create --name a.b.c.d{all}")).unwrap().command
+        else {
+            panic!("another command");
+        };
+        let wanted: Vec<_> = create.addresses.wanted.into_iter().map(|wanted| wanted.policy).collect();
+        assert_eq!(wanted, OfferedPolicy::built_in());
         assert_refused("acorn service create", "--sla");
+        assert_refused("acorn service create --rr-ip 10.30.0.1", "--sla");
         assert_refused("acorn service create --sla f --name a.b.c.d", "cannot be used with");
         assert_refused("acorn service create --sla f --rr-ip 10.30.0.1", "cannot be used with");
         assert_refused("acorn service create --name a.b.c", "exactly four parts");
@@ -404,8 +453,27 @@ mod tests {
         assert_refused("acorn instance attach --service a.b.c.d --pid 0", "0");
         assert_refused("acorn instance attach --service a.b.c.d --netns a/b", "ip netns");
         assert_refused("acorn instance attach --pid 7", "--service");
+        assert!(parse("acorn instance attach --service a.b.c.d --pid 7 --weight 0 --priority 65535").is_ok());
+        assert_refused("acorn instance attach --service a.b.c.d --pid 7 --weight 65536", "65536");
+        assert_refused("acorn instance attach --service a.b.c.d --pid 7 --draining true", "--draining");
         assert_refused("acorn instance detach --service a.b.c.d", "--number");
         assert_refused("acorn instance detach --service a.b.c.d --number -1", "-1");
+    }
+
+    #[test]
+    fn an_instance_is_set_within_limits() {
+        assert!(parse("acorn instance set --service a.b.c.d --number 1 --draining false").is_ok());
+        assert!(
+            parse(
+                "acorn instance set --service a.b.c.d --number 1 --weight 2 --priority 3 --load 1000 --draining true"
+            )
+            .is_ok()
+        );
+        assert_refused("acorn instance set --service a.b.c.d --number 1", "--weight");
+        assert_refused("acorn instance set --service a.b.c.d --load 1", "--number");
+        assert_refused("acorn instance set --service a.b.c.d --number 1 --load 1001", "0..=1000");
+        assert_refused("acorn instance set --service a.b.c.d --number 1 --draining", "--draining");
+        assert_refused("acorn instance set --service a.b.c.d --number 1 --draining yes", "true");
     }
 
     #[test]

@@ -11,12 +11,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::{
-    AttachArgs, Cli, Command, ConfigCommand, CreateArgs, InstanceCommand, NodeCommand, ServiceCommand, TokenCommand,
+    AttachArgs, Cli, Command, ConfigCommand, CreateArgs, InstanceCommand, NodeCommand, ServiceCommand, SetArgs,
+    TokenCommand,
 };
 use super::client::{Client, ClientError};
 use super::show::Show;
 use crate::api::types::{
-    AttachRequest, Attached, Drops, Namespace, Nodes, Service, Services, Status, Table, TokenRequest, Tokens,
+    AdjustRequest, AttachRequest, Attached, Drops, Namespace, Nodes, Service, Services, Status, Table, TokenRequest,
+    Tokens,
 };
 use crate::config::{Config, ConfigError, Overrides};
 use crate::sla;
@@ -80,6 +82,7 @@ impl Session<'_> {
             Command::Down => self.down().await,
             Command::Service(command) => self.service(command).await,
             Command::Instance(InstanceCommand::Attach(args)) => self.attach(args).await,
+            Command::Instance(InstanceCommand::Set(args)) => self.set(args).await,
             Command::Instance(InstanceCommand::Detach { service, number }) => {
                 let done = format!("detached instance {number} of {service}");
                 self.delete(&format!("/v1/instances/{service}/{number}"), &done).await
@@ -109,8 +112,16 @@ impl Session<'_> {
             (None, Some(name)) => Namespace::Name(name.clone()),
             (None, None) => unreachable!("the command line demands one of --pid and --netns"),
         };
-        let request = AttachRequest { service: args.service.clone(), number: args.number, namespace };
+        let (weight, priority) = (args.weight, args.priority);
+        let request = AttachRequest { service: args.service.clone(), number: args.number, namespace, weight, priority };
         self.post::<Attached>("/v1/instances", to_json(&request)).await
+    }
+
+    async fn set(&self, args: &SetArgs) -> Result<String, CommandError> {
+        let SetArgs { service, number, weight, priority, load, draining } = args;
+        let change = AdjustRequest { weight: *weight, priority: *priority, load: *load, draining: *draining };
+        self.client.request(Method::PATCH, &format!("/v1/instances/{service}/{number}"), to_json(&change)).await?;
+        Ok(self.done(&format!("set instance {number} of {service}: {change}")))
     }
 
     async fn down(&self) -> Result<String, CommandError> {
@@ -170,7 +181,7 @@ impl Session<'_> {
 fn sla_of(args: &CreateArgs) -> Result<Vec<u8>, CommandError> {
     let Some(path) = &args.sla else {
         let name = args.name.as_ref().expect("the command line demands one of --sla and --name");
-        return Ok(to_json(&sla::from_flags(name, args.rr_ip, args.rr_ip_v6)));
+        return Ok(to_json(&sla::from_flags(name, &args.addresses.wanted)));
     };
     let read = if path == Path::new("-") {
         let mut text = Vec::new();

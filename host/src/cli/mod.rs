@@ -1,5 +1,6 @@
 //! The command line: what `acorn` takes ([`Cli`]), and the commands that talk to a running daemon ([`run`]).
 
+mod address_flags;
 mod args;
 mod client;
 mod command;

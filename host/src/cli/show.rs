@@ -177,7 +177,7 @@ impl Show for Attached {
     }
 }
 
-fn instance_table<'a>(instances: impl Iterator<Item = (&'a str, &'a Instance)>) -> TextTable<8> {
+fn instance_table<'a>(instances: impl Iterator<Item = (&'a str, &'a Instance)>) -> TextTable<11> {
     let mut table = TextTable::new([
         "SERVICE",
         "#NUMBER",
@@ -186,6 +186,9 @@ fn instance_table<'a>(instances: impl Iterator<Item = (&'a str, &'a Instance)>) 
         "NAMESPACE IP",
         "NAMESPACE IPv6",
         "NODE",
+        "#WEIGHT",
+        "#PRIO",
+        "#LOAD",
         "STATE",
     ]);
     for (service, instance) in instances {
@@ -197,7 +200,10 @@ fn instance_table<'a>(instances: impl Iterator<Item = (&'a str, &'a Instance)>) 
             or_nothing(instance.namespace_ip),
             or_nothing(instance.namespace_ip_v6),
             or_nothing(instance.node_name.as_ref().or(instance.node.as_ref())),
-            state(instance.alive),
+            instance.weight.to_string(),
+            instance.priority.to_string(),
+            instance.load.to_string(),
+            if instance.alive && instance.draining { "draining".to_owned() } else { state(instance.alive) },
         ]);
     }
     table
@@ -256,8 +262,13 @@ mod tests {
             node: alive.then(|| "a2V5".to_owned()),
             node_name: alive.then(|| "edge-1".to_owned()),
             alive,
+            weight: if alive { 3 } else { 1 },
+            priority: number as u16,
+            load: if alive { 250 } else { 0 },
+            draining: false,
         };
-        vec![instance(0, true), instance(1, false)]
+        let draining = Instance { draining: true, ..instance(2, true) };
+        vec![instance(0, true), instance(1, false), draining]
     }
 
     fn reference_ips() -> Vec<ServiceIp> {
@@ -278,9 +289,10 @@ mod tests {
 SERVICE      POLICY  SERVICE IP  SERVICE IPv6
 app.ns.s.ns  RR      10.30.0.1   fdff:2000::1
 
-SERVICE      NUMBER  INSTANCE IP  INSTANCE IPv6  NAMESPACE IP  NAMESPACE IPv6  NODE    STATE
-app.ns.s.ns       0  10.30.0.2    fdff::1        10.18.30.65   fc00::1         edge-1  up
-app.ns.s.ns       1  10.30.0.3    fdff::2        -             -               -       down
+SERVICE      NUMBER  INSTANCE IP  INSTANCE IPv6  NAMESPACE IP  NAMESPACE IPv6  NODE    WEIGHT  PRIO  LOAD  STATE
+app.ns.s.ns       0  10.30.0.2    fdff::1        10.18.30.65   fc00::1         edge-1       3     0   250  up
+app.ns.s.ns       1  10.30.0.3    fdff::2        -             -               -            1     1     0  down
+app.ns.s.ns       2  10.30.0.4    fdff::3        10.18.30.67   fc00::3         edge-1       3     2   250  draining
 "
         );
         let empty = Service { instances: Vec::new(), ..reference_service() };
@@ -293,10 +305,27 @@ app.ns.s.ns       1  10.30.0.3    fdff::2        -             -               -
             Services { services: vec![reference_service()] }.show(),
             "\
 SERVICE      POLICY  SERVICE IP  SERVICE IPv6  INSTANCES  UP
-app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          2   1
+app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          3   2
 "
         );
         assert!(Services::default().show().contains("acorn service create"));
+    }
+
+    #[test]
+    fn every_address_of_a_service_has_a_line_with_its_policy_in_the_order_that_the_root_gives() {
+        let (address, address_v6) = ("10.30.0.4".parse().unwrap(), "fdff:1000::1".parse().unwrap());
+        let closest = ServiceIp { ip_type: "Closest".to_owned(), address, address_v6 };
+        let mut service = reference_service();
+        service.service_ip_list.push(closest);
+        let lines =
+            ["app.ns.s.ns  RR       10.30.0.1   fdff:2000::1", "app.ns.s.ns  Closest  10.30.0.4   fdff:1000::1"];
+        let shown = service.show();
+        assert_eq!(shown.lines().skip(1).take(2).collect::<Vec<_>>(), lines);
+        let listed = Services { services: vec![service] }.show();
+        for (line, expected) in listed.lines().skip(1).zip(lines) {
+            assert!(line.starts_with(expected), "{line}");
+        }
+        assert_eq!(listed.lines().count(), 3);
     }
 
     #[test]
@@ -310,7 +339,7 @@ app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          2   1
         let text = Table { services: vec![service] }.show();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[1], "app.ns.s.ns  all        RR      10.30.0.1   fdff:2000::1");
-        assert_eq!(lines.len(), 6, "{text}");
+        assert_eq!(lines.len(), 7, "{text}");
         assert!(Table::default().show().contains("no service yet"));
     }
 

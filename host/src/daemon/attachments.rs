@@ -7,7 +7,7 @@ use std::time::Duration;
 use acorn_core::addr::{Dual, Pool, PoolError, WorkerSubnet};
 use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome};
-use acorn_core::sync::message::{AttachKind, Refusal};
+use acorn_core::sync::message::{Adjustment, AttachKind, Refusal};
 use acorn_core::{InstanceId, NodeKey, ServiceName};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ use super::dataplane::{Command, Event};
 use super::engine_clock::EngineClock;
 use super::state::{AttachmentRecord, HostRecord, ManagerEntry, NodeState, StateError};
 use crate::api::error::ApiError;
-use crate::api::types::{AttachRequest, Attached, Namespace};
+use crate::api::types::{AdjustRequest, AttachRequest, Attached, Namespace};
 use crate::net::tun::TunAddressing;
 use crate::net::veth::{self, AttachError, AttachSpec};
 use crate::net::{
@@ -120,7 +120,8 @@ impl Attachments {
             Some(number) => AttachKind::Take(request.service.clone(), number),
             None => AttachKind::New(request.service.clone()),
         };
-        match self.ask_to_attach(kind, ip, &spec).await {
+        let settings = Adjustment { weight: request.weight, priority: request.priority, ..Adjustment::default() };
+        match self.ask_to_attach(kind, ip, settings, &spec).await {
             Ok((instance, instance_ip)) => {
                 self.state.attachments.push(AttachmentRecord {
                     service: request.service.clone(),
@@ -149,16 +150,52 @@ impl Attachments {
         }
     }
 
+    /// Asks the manager to have an instance of this node picked otherwise. The request is on its way when this returns, behind
+    /// those of earlier calls; what it returns waits for the answer.
+    ///
+    /// # Errors
+    /// An [`ApiError`] when there is none; and from the future, when the manager does not answer or refuses.
+    pub fn adjust(
+        &self,
+        service: &ServiceName,
+        number: u32,
+        change: AdjustRequest,
+    ) -> Result<impl Future<Output = Result<(), ApiError>> + Send + use<>, ApiError> {
+        let record = self.record(service, number).and_then(|place| self.state.attachments.get(place));
+        let instance = record.ok_or_else(|| not_here(service, number))?.instance;
+        let AdjustRequest { weight, priority, load, draining } = change;
+        let adjustment = Adjustment { weight, priority, load, draining };
+        let (reply, outcome) = oneshot::channel();
+        self.dataplane.tell(Command::Adjust { instance, change: adjustment, reply });
+        let service = service.clone();
+        Ok(async move {
+            match tokio::time::timeout(MANAGER_TIMEOUT, outcome).await {
+                Ok(Ok(Outcome::Adjusted(_))) => {
+                    // A load is reported again and again.
+                    if (Adjustment { load: None, ..adjustment }) != Adjustment::default() {
+                        info!(%service, number, %change, "set");
+                    }
+                    Ok(())
+                }
+                Ok(Ok(Outcome::Refused(refusal))) => Err(adjust_error(&service, number, refusal)),
+                Ok(other) => Err(ApiError::internal(format!("the data plane answered {other:?}"))),
+                Err(_) => Err(ApiError::unavailable(
+                    "manager_silent",
+                    format!(
+                        "the manager does not say whether it has set {service} instance {number}: `acorn status` shows where it is expected; set it again when it is back"
+                    ),
+                )),
+            }
+        })
+    }
+
     /// Takes an instance of this node out.
     ///
     /// # Errors
     /// An [`ApiError`] when there is none, or its interface cannot be removed.
     pub async fn detach(&mut self, service: &ServiceName, number: u32) -> Result<(), ApiError> {
         let Some(place) = self.record(service, number) else {
-            let message = format!(
-                "{service} instance {number} is not attached to this node: `acorn service show {service}` tells where it runs"
-            );
-            return Err(ApiError::not_found("no_such_instance", message));
+            return Err(not_here(service, number));
         };
         let spec = &self.state.attachments[place].spec;
         veth::detach(&self.host, &spec.host_ifname).await.map_err(|error| ApiError::internal(error.to_string()))?;
@@ -302,7 +339,9 @@ impl Attachments {
         let Some(namespace_ip) = host_ip(subnet) else { return };
         let (dataplane, events) = (self.dataplane.clone(), self.events.clone());
         tokio::spawn(async move {
-            let asked = dataplane.ask(|reply| Command::Attach { kind: AttachKind::Host, namespace_ip, reply });
+            let settings = Adjustment::default();
+            let asked =
+                dataplane.ask(|reply| Command::Attach { kind: AttachKind::Host, namespace_ip, settings, reply });
             match asked.await {
                 // Nobody to tell means that the daemon is about to end.
                 Some(Outcome::Attached(host)) => drop(events.send(Event::HostAttached(host))),
@@ -316,10 +355,11 @@ impl Attachments {
         &self,
         kind: AttachKind,
         namespace_ip: Dual,
+        settings: Adjustment,
         spec: &AttachSpec,
     ) -> Result<(InstanceId, Dual), ApiError> {
         let (reply, mut outcome) = oneshot::channel();
-        self.dataplane.tell(Command::Attach { kind, namespace_ip, reply });
+        self.dataplane.tell(Command::Attach { kind, namespace_ip, settings, reply });
         match tokio::time::timeout(MANAGER_TIMEOUT, &mut outcome).await {
             Ok(Ok(Outcome::Attached(attachment))) => Ok((attachment.id, attachment.instance_ip)),
             Ok(Ok(Outcome::Refused(refusal))) => Err(refusal_error(refusal)),
@@ -443,6 +483,28 @@ fn attach_error(error: &AttachError) -> ApiError {
         | AttachError::RouteTaken { .. }
         | AttachError::Vanished(_) => ApiError::conflict("namespace_taken", message),
         AttachError::Netlink(_) | AttachError::Sysctl(_) => ApiError::internal(message),
+    }
+}
+
+fn not_here(service: &ServiceName, number: u32) -> ApiError {
+    let message = format!(
+        "{service} instance {number} is not attached to this node: `acorn service show {service}` tells where it runs"
+    );
+    ApiError::not_found("no_such_instance", message)
+}
+
+fn adjust_error(service: &ServiceName, number: u32, refusal: Refusal) -> ApiError {
+    let what = format!("{service} instance {number}");
+    match refusal {
+        Refusal::NoSuchInstance => ApiError::not_found(
+            "no_such_instance",
+            format!("the root knows no {what} any more: `acorn service show {service}` lists those that there are"),
+        ),
+        Refusal::Moved => ApiError::conflict(
+            "moved",
+            format!("{what} runs on another node now: `acorn service show {service}` tells where; set it there"),
+        ),
+        other => refusal_error(other),
     }
 }
 

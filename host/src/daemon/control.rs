@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use acorn_core::addr::PolicyBlock;
-use acorn_core::policy::{Policy, Registry};
+use acorn_core::policy::Registry;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use tokio::sync::{Mutex, watch};
 
@@ -16,13 +15,13 @@ use super::manager::{Busy, ManagerHandle};
 use crate::api::error::ApiError;
 use crate::api::server::Backend;
 use crate::api::types::{
-    AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table, TokenRequest,
-    Tokens,
+    AdjustRequest, AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table,
+    TokenRequest, Tokens,
 };
 use crate::config::{Config, Role};
 use crate::identity::{JoinToken, NodeKey};
 use crate::root::{AddressRequest, KeyError, ServiceError, ServiceInfo};
-use crate::sla::{ServiceName, ServiceRequest};
+use crate::sla::{ServiceName, ServiceRequest, WantedAddress};
 
 /// The daemon as its API sees it.
 pub struct Control {
@@ -135,7 +134,7 @@ impl Backend for Control {
     }
 
     async fn create_services(&self, wanted: Vec<ServiceRequest>) -> Result<Services, ApiError> {
-        let wanted = wanted.into_iter().map(root_request).collect::<Result<Vec<_>, _>>()?;
+        let wanted: Vec<_> = wanted.into_iter().map(root_request).collect();
         let created = self
             .manager()?
             .run(move |root, now| {
@@ -175,6 +174,12 @@ impl Backend for Control {
         self.attachments()?.lock().await.attach(request).await
     }
 
+    async fn adjust(&self, service: ServiceName, number: u32, change: AdjustRequest) -> Result<(), ApiError> {
+        // The answer is waited for without the lock, so that reports of load hold nobody up.
+        let asked = self.attachments()?.lock().await.adjust(&service, number, change)?;
+        asked.await
+    }
+
     async fn detach(&self, service: ServiceName, number: u32) -> Result<(), ApiError> {
         self.attachments()?.lock().await.detach(&service, number).await
     }
@@ -188,20 +193,16 @@ impl Backend for Control {
     }
 }
 
-/// Which policies a service gets addresses under: round robin, which every service has.
-fn root_request(request: ServiceRequest) -> Result<crate::root::ServiceRequest, ApiError> {
-    let policy: &dyn Policy = Registry::built_in().policy(Registry::ROUND_ROBIN);
-    let internal = || ApiError::internal(format!("the policy {} is not registered rightly", policy.ip_type()));
-    let address = AddressRequest {
-        ip_type: policy.ip_type().try_into().map_err(|_| internal())?,
-        block: PolicyBlock::new(policy.block()).ok_or_else(internal)?,
-        v4: request.rr_ip,
-        v6: request.rr_ip_v6,
-    };
-    Ok(crate::root::ServiceRequest { name: request.name, addresses: vec![address] })
+fn root_request(request: ServiceRequest) -> crate::root::ServiceRequest {
+    let address =
+        |WantedAddress { policy, v4, v6 }| AddressRequest { ip_type: policy.ip_type, block: policy.block, v4, v6 };
+    crate::root::ServiceRequest { name: request.name, addresses: request.addresses.into_iter().map(address).collect() }
 }
 
-fn service(info: ServiceInfo) -> Service {
+/// A service with its addresses in the order of the registry; those of policies that it does not know come last.
+fn service(mut info: ServiceInfo) -> Service {
+    let registry = Registry::built_in();
+    info.service_ips.sort_by_key(|(ip_type, _)| registry.find(ip_type).map_or(usize::MAX, usize::from));
     Service {
         name: info.name.as_str().to_owned(),
         service_ip_list: info
@@ -225,6 +226,10 @@ fn service(info: ServiceInfo) -> Service {
                 node: Some(instance.node.to_string()),
                 node_name: Some(instance.node_name),
                 alive: instance.alive,
+                weight: instance.weight,
+                priority: instance.priority,
+                load: instance.load,
+                draining: instance.draining,
             })
             .collect(),
     }
@@ -255,4 +260,47 @@ fn stopped() -> ApiError {
 
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use acorn_core::addr::Dual;
+    use acorn_core::ids::ServiceId;
+
+    use super::*;
+    use crate::sla::OfferedPolicy;
+
+    #[test]
+    fn the_root_is_asked_for_what_the_sla_asks_for() {
+        let name = ServiceName::new("app.ns.svc.ns").unwrap();
+        let addresses: Vec<_> = OfferedPolicy::built_in()
+            .into_iter()
+            .map(|policy| WantedAddress { v4: None, v6: Some(policy.example_v6()), policy })
+            .collect();
+        let request = root_request(ServiceRequest { name: name.clone(), addresses: addresses.clone() });
+        assert_eq!(request.name, name);
+        assert_eq!(request.addresses.len(), addresses.len());
+        for (asked, wanted) in request.addresses.into_iter().zip(addresses) {
+            let expected =
+                AddressRequest { ip_type: wanted.policy.ip_type, block: wanted.policy.block, v4: None, v6: wanted.v6 };
+            assert_eq!(asked, expected);
+        }
+    }
+
+    #[test]
+    fn a_service_shows_its_addresses_in_the_order_of_the_registry() {
+        let registry = Registry::built_in();
+        let ordered: Vec<_> =
+            registry.iter().map(|policy| policy.ip_type()).chain(["Unknown", "Also unknown"]).collect();
+        let address = Dual::new([10, 30, 0, 1].into(), [0xfdff, 0x2000, 0, 0, 0, 0, 0, 1].into());
+        // As if a service had been created with another order; unknown policies keep theirs.
+        let mut service_ips: Vec<_> = ordered.iter().map(|ip_type| ((*ip_type).try_into().unwrap(), address)).collect();
+        let registered = service_ips.len() - 2;
+        service_ips[..registered].reverse();
+        service_ips.rotate_left(registered);
+        let name = ServiceName::new("app.ns.svc.ns").unwrap();
+        let shown = service(ServiceInfo { id: ServiceId(1), name, service_ips, instances: Vec::new() });
+        let shown: Vec<_> = shown.service_ip_list.iter().map(|ip| ip.ip_type.as_str()).collect();
+        assert_eq!(shown, ordered);
+    }
 }

@@ -3,7 +3,8 @@
 use acorn_core::ids::{InstanceId, NodeId, NodeKey, ServiceId};
 use acorn_core::sync::directory::{Admission, Change, Directory, Lookup, Sender};
 use acorn_core::sync::message::{
-    Attach, Attached, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader, ServiceIpRecord, Subject,
+    Adjust, Adjustment, Attach, Attached, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader,
+    ServiceIpRecord, Subject,
 };
 use acorn_core::time::Instant;
 
@@ -24,8 +25,18 @@ impl Directory for Root {
         Some(NodeRecord { id, key: row.key, endpoint: row.endpoint, epoch: row.epoch })
     }
 
-    fn attach(&mut self, now: Instant, node: NodeId, attach: &Attach) -> Result<Attached, Refusal> {
-        self.place(now, node, attach)
+    fn attach(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        attach: &Attach,
+        settings: Adjustment,
+    ) -> Result<Attached, Refusal> {
+        self.place(now, node, attach, settings)
+    }
+
+    fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal> {
+        self.repick(now, node, adjust)
     }
 
     fn detach(&mut self, now: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal> {
@@ -104,7 +115,10 @@ impl Root {
             instance_ip: instance.row.instance_ip,
             namespace_ip: instance.row.namespace_ip,
             node: instance.row.node,
-            weight: 1,
+            weight: instance.row.settings.weight,
+            priority: instance.row.settings.priority,
+            load: instance.load,
+            draining: instance.row.settings.draining,
             alive: self.state.nodes.get(&instance.row.node).is_some_and(|node| node.alive),
             ..InstanceRecord::default()
         }

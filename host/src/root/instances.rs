@@ -1,13 +1,13 @@
-//! What runs where: attach, detach, and settling a node that has started again.
+//! What runs where and how it is picked: attach, adjust, detach, and settling a node that has started again.
 
 use acorn_core::addr::Dual;
 use acorn_core::ids::{InstanceId, NodeId, ServiceId, ServiceName};
-use acorn_core::sync::message::{Attach, AttachKind, Attached, Refusal};
+use acorn_core::sync::message::{Adjust, Adjustment, Attach, AttachKind, Attached, Refusal, Turn};
 use acorn_core::time::Instant;
 
 use super::Root;
 use super::draft::Draft;
-use super::row::{InstanceRow, Row, ServiceRow};
+use super::row::{Edit, InstanceRow, Row, ServiceRow, SettingsRow};
 use super::settings::INSTANCE_NUMBER_MAX;
 use super::state::{Node, Service, State};
 
@@ -15,7 +15,13 @@ use super::state::{Node, Service, State};
 const HOST_INSTANCE: u32 = 0;
 
 impl Root {
-    pub(super) fn place(&mut self, now: Instant, id: NodeId, attach: &Attach) -> Result<Attached, Refusal> {
+    pub(super) fn place(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        attach: &Attach,
+        wanted: Adjustment,
+    ) -> Result<Attached, Refusal> {
         let node = self.state.nodes.get(&id).ok_or(Refusal::NotANode)?;
         if !is_namespace_ip(node, attach.namespace_ip) {
             return Err(Refusal::NamespaceIp);
@@ -50,14 +56,58 @@ impl Root {
             None if draft.instance_count() >= self.limits.instances => return Err(Refusal::Full),
             None => draft.claim_instance_ip(from_top).ok_or(Refusal::AddressesExhausted)?,
         };
-        let row = InstanceRow { instance_ip, namespace_ip: attach.namespace_ip, node: id, epoch: node.row.epoch };
+        let epoch = node.row.epoch;
+        let is_new = before.is_none_or(|row| row.node != id);
+        let mut settings = before.map_or_else(SettingsRow::default, |row| row.settings);
+        if is_new {
+            // What comes from another node keeps its settings, but not the turns of that node.
+            settings = settings.adjusted(wanted, Turn { epoch, request: attach.request });
+        }
+        let row = InstanceRow { instance_ip, namespace_ip: attach.namespace_ip, node: id, epoch, settings };
         if before != Some(row) {
             draft.put(Row::Instance(instance, row));
         }
         let edits = draft.into_edits();
         self.commit_request(now, edits)?;
         self.state.said(now, instance);
+        if let Some(load) = wanted.load.filter(|_| is_new) {
+            self.note_load(instance, load);
+        }
         Ok(Attached { request: attach.request, instance, instance_ip })
+    }
+
+    /// Changes how an instance is picked. Only what is durable costs a write.
+    pub(super) fn repick(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal> {
+        if !self.state.nodes.contains_key(&node) {
+            return Err(Refusal::NotANode);
+        }
+        let id = adjust.instance;
+        let instance = self.state.instance(id).ok_or(Refusal::NoSuchInstance)?;
+        if instance.row.node != node {
+            return Err(Refusal::Moved);
+        }
+        if !adjust.turn.is_after(instance.turn) {
+            return Ok(());
+        }
+        let Adjustment { weight, priority, load, draining } = adjust.change;
+        // Also when it is so already: an older request that comes after the next start has to find that it is late.
+        if weight.is_some() || priority.is_some() || draining.is_some() {
+            let settings = instance.row.settings.adjusted(adjust.change, adjust.turn);
+            let row = InstanceRow { settings, ..instance.row };
+            self.commit_request(now, vec![Edit::Put(Row::Instance(id, row))])?;
+        }
+        self.state.adjusted(id, adjust.turn);
+        if let Some(load) = load {
+            self.note_load(id, load);
+        }
+        Ok(())
+    }
+
+    fn note_load(&mut self, id: InstanceId, load: u16) {
+        if self.state.instance(id).is_some_and(|instance| instance.load != load) {
+            self.make_room_for_version();
+            self.state.set_load(id, load);
+        }
     }
 
     pub(super) fn withdraw(&mut self, now: Instant, node: NodeId, id: InstanceId) -> Result<(), Refusal> {

@@ -1,12 +1,13 @@
 //! What is stored: one row per thing, and the edits of rows that an operation consists of.
 //!
-//! A change of these types is a change of the file format: raise [`FORMAT`](super::store::FORMAT) with it.
+//! A change of these types is a change of the file format: raise [`FORMAT`](super::store::FORMAT) with it, and teach
+//! [`Row::decode`] the format before.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use acorn_core::addr::{Dual, PolicyBlock, WorkerSubnet};
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
-use acorn_core::sync::message::IpType;
+use acorn_core::sync::message::{Adjustment, IpType, Turn};
 use serde::{Deserialize, Serialize};
 
 /// The numbers that only grow.
@@ -57,6 +58,36 @@ pub(super) struct InstanceRow {
     pub(super) node: NodeId,
     /// The node's epoch when it last said that it runs the instance.
     pub(super) epoch: u32,
+    /// Since format 2.
+    pub(super) settings: SettingsRow,
+}
+
+/// How an instance is picked, as far as it is stored: a load is as old as its report, so it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SettingsRow {
+    pub(super) weight: u16,
+    pub(super) priority: u16,
+    pub(super) draining: bool,
+    /// The request that said so.
+    pub(super) turn: Turn,
+}
+
+impl Default for SettingsRow {
+    fn default() -> Self {
+        Self { weight: 1, priority: 0, draining: false, turn: Turn::default() }
+    }
+}
+
+impl SettingsRow {
+    /// As an adjustment in this turn leaves them.
+    pub(super) fn adjusted(self, change: Adjustment, turn: Turn) -> Self {
+        Self {
+            weight: change.weight.unwrap_or(self.weight),
+            priority: change.priority.unwrap_or(self.priority),
+            draining: change.draining.unwrap_or(self.draining),
+            turn,
+        }
+    }
 }
 
 /// What is given to one owner at a time.
@@ -126,7 +157,19 @@ impl Row {
             Self::RegisteredKey(key) => RowKey::RegisteredKey(*key),
         }
     }
+
+    /// Reads a row of a file of this format, the present one or an older one.
+    pub(super) fn decode(format: u32, key: &[u8], bytes: &[u8]) -> postcard::Result<Self> {
+        if format == 1 && key.first() == Some(&INSTANCE) {
+            // An instance had no settings, which are the last that is said of it now.
+            return postcard::from_bytes(&[bytes, &postcard::to_stdvec(&SettingsRow::default())?].concat());
+        }
+        postcard::from_bytes(bytes)
+    }
 }
+
+/// What the keys of instances begin with.
+const INSTANCE: u8 = 3;
 
 impl RowKey {
     /// The key as bytes that sort as the key does.
@@ -135,7 +178,7 @@ impl RowKey {
             Self::Counters => vec![0],
             Self::Node(id) => [&[1][..], &id.0.to_be_bytes()].concat(),
             Self::Service(id) => [&[2][..], &id.0.to_be_bytes()].concat(),
-            Self::Instance(id) => [&[3][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat(),
+            Self::Instance(id) => [&[INSTANCE][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat(),
             Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[4, 4][..], &v4.octets()].concat(),
             Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[4, 6][..], &v6.octets()].concat(),
             Self::Release(Resource::Subnet(base)) => [&[4, 7][..], &base.octets()].concat(),

@@ -66,6 +66,14 @@ pub struct InstanceInfo {
     pub alive: bool,
     /// Its node has said since its last start that it runs the instance.
     pub attached: bool,
+    /// Its share under a weighted policy; 1 is normal.
+    pub weight: u16,
+    /// Its rank under a failover policy; the lowest comes first.
+    pub priority: u16,
+    /// Its load in thousandths, as it was last reported to this process.
+    pub load: u16,
+    /// It is going away: no new flows.
+    pub draining: bool,
 }
 
 /// A node as it is.
@@ -114,7 +122,7 @@ pub enum ServiceError {
     #[error("a service needs a name and 1 to {SERVICE_IPS_MAX} addresses, each under another policy")]
     Malformed,
     /// The address belongs to somebody.
-    #[error("the address {address} belongs to {by}: choose another, or leave it out to get the next free one")]
+    #[error("the address {address} belongs to {by}: choose another, or write `auto` to get the next free one")]
     AddressTaken {
         /// The address.
         address: IpAddr,
@@ -129,9 +137,11 @@ pub enum ServiceError {
         /// The address.
         address: IpAddr,
     },
-    /// The address is not one that a service can have.
-    #[error("the address {address} can't be a service's: {reason}")]
+    /// The address is not one that a service can have under the policy.
+    #[error("the address {address} can't be a service's under {ip_type}: {reason}")]
     OutsidePlan {
+        /// The policy's name.
+        ip_type: IpType,
         /// The address.
         address: IpAddr,
         /// The rule that it breaks.
@@ -262,6 +272,10 @@ impl Root {
                 node_name: node.row.name.clone(),
                 alive: node.alive,
                 attached: instance.row.epoch == node.row.epoch,
+                weight: instance.row.settings.weight,
+                priority: instance.row.settings.priority,
+                load: instance.load,
+                draining: instance.row.settings.draining,
             })
         });
         ServiceInfo {
@@ -275,14 +289,13 @@ impl Root {
     /// Reserves the addresses that are asked for by themselves.
     fn claim_custom(&self, draft: &mut Draft<'_>, request: &AddressRequest) -> Result<(), ServiceError> {
         let plan = self.state.addresses.plan();
+        let outside = |address, reason| ServiceError::OutsidePlan { ip_type: request.ip_type.clone(), address, reason };
         if let Some(v4) = request.v4 {
-            let checked = plan.check_custom_v4(v4);
-            checked.map_err(|reason| ServiceError::OutsidePlan { address: v4.into(), reason })?;
+            plan.check_custom_v4(v4).map_err(|reason| outside(v4.into(), reason))?;
             self.claim_address(draft, v4.into())?;
         }
         if let Some(v6) = request.v6 {
-            let checked = plan.check_custom_v6(request.block, v6);
-            checked.map_err(|reason| ServiceError::OutsidePlan { address: v6.into(), reason })?;
+            plan.check_custom_v6(request.block, v6).map_err(|reason| outside(v6.into(), reason))?;
             self.claim_address(draft, v6.into())?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use acorn_core::addr::AddressPlan;
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
-use acorn_core::sync::message::{Digest, Subject};
+use acorn_core::sync::message::{Digest, Subject, Turn};
 use acorn_core::time::Instant;
 
 use super::addresses::Addresses;
@@ -41,6 +41,10 @@ pub(super) struct Instance {
     pub(super) changed_at: u32,
     /// When its node last said to this process that it runs it.
     pub(super) said: Option<Instant>,
+    /// In thousandths, as its node last reported to this process.
+    pub(super) load: u16,
+    /// The last request that said how it is to be picked. Later than the stored one when it said nothing but the load.
+    pub(super) turn: Turn,
 }
 
 #[derive(Debug)]
@@ -222,10 +226,25 @@ impl State {
 
     /// A node has said that it runs an instance.
     pub(super) fn said(&mut self, now: Instant, id: InstanceId) {
-        if let Some(service) = self.services.get_mut(&id.service)
-            && let Some(instance) = service.instances.get_mut(&id.number)
-        {
+        if let Some(instance) = self.instance_mut(id) {
             instance.said = Some(now);
+        }
+    }
+
+    /// A node's word on how an instance is to be picked has had its effect.
+    pub(super) fn adjusted(&mut self, id: InstanceId, turn: Turn) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.turn = turn;
+        }
+    }
+
+    pub(super) fn set_load(&mut self, id: InstanceId, load: u16) {
+        let Some(version) = self.touch(id.service) else {
+            return;
+        };
+        if let Some(instance) = self.instance_mut(id) {
+            instance.load = load;
+            instance.changed_at = version;
         }
     }
 
@@ -335,7 +354,12 @@ impl State {
         if let Some(removed_at) = service.removals.remove(&id.number) {
             service.removals_by_version.remove(&(removed_at, id.number));
         }
-        match service.instances.insert(id.number, Instance { row, changed_at: version, said: None }) {
+        let mut instance = Instance { row, changed_at: version, said: None, load: 0, turn: row.settings.turn };
+        // What its node has said of it is not forgotten, but what another one has is.
+        if let Some(before) = service.instances.get(&id.number).filter(|before| before.row.node == row.node) {
+            instance = Instance { row, changed_at: version, ..*before };
+        }
+        match service.instances.insert(id.number, instance) {
             Some(before) => self.unplace(id, &before.row),
             None => {
                 self.instance_count += 1;
@@ -446,6 +470,10 @@ impl State {
         }
     }
 
+    fn instance_mut(&mut self, id: InstanceId) -> Option<&mut Instance> {
+        self.services.get_mut(&id.service)?.instances.get_mut(&id.number)
+    }
+
     /// Raises the version of a table.
     fn touch(&mut self, id: ServiceId) -> Option<u32> {
         let service = self.services.get_mut(&id)?;
@@ -466,9 +494,7 @@ impl State {
                 continue;
             };
             for id in together {
-                if let Some(service) = self.services.get_mut(&id.service)
-                    && let Some(instance) = service.instances.get_mut(&id.number)
-                {
+                if let Some(instance) = self.instance_mut(*id) {
                     instance.changed_at = version;
                 }
             }

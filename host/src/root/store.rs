@@ -11,7 +11,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, T
 use super::row::{Edit, Row};
 
 /// The version of the file's content.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Reads are served from memory, so redb needs little of it.
 const CACHE_BYTES: usize = 4 << 20;
@@ -129,7 +129,10 @@ impl Examined {
             redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
             other => OpenError::Damaged { path: path.to_owned(), detail: other.to_string() },
         };
-        Store::on(FileBackend::new(self.file).map_err(damaged)?).map_err(damaged)
+        let store = Store::on(FileBackend::new(self.file).map_err(damaged)?).map_err(damaged)?;
+        let failed = |error| OpenError::Io { path: path.to_owned(), source: std::io::Error::other(error) };
+        store.upgrade().map_err(failed)?;
+        Ok(store)
     }
 }
 
@@ -144,6 +147,31 @@ impl Store {
         let transaction = self.database.begin_write()?;
         transaction.open_table(META)?.insert(META_FORMAT, FORMAT)?;
         transaction.open_table(ROWS)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Brings a store of an older format, which has been read and checked, to the present one: whole or not at all.
+    pub(super) fn upgrade(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            let format = meta.get(META_FORMAT)?.map_or(FORMAT, |format| format.value());
+            if format == FORMAT {
+                // Dropped without a commit, a transaction leaves nothing.
+                return Ok(());
+            }
+            let mut rows = transaction.open_table(ROWS)?;
+            let old = rows.iter()?.map(|entry| {
+                let (key, value) = entry?;
+                Ok(Row::decode(format, key.value(), value.value())?)
+            });
+            let old = old.collect::<Result<Vec<_>, Box<dyn std::error::Error + Send + Sync>>>()?;
+            for row in old {
+                rows.insert(&*row.key().to_bytes(), &*postcard::to_stdvec(&row)?)?;
+            }
+            meta.insert(META_FORMAT, FORMAT)?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -210,18 +238,16 @@ pub(super) fn read_image(image: &[u8]) -> Result<Vec<Row>, Fault> {
 fn read_rows(database: &Database) -> Result<Result<Vec<Row>, Fault>, redb::Error> {
     let transaction = database.begin_read()?;
     let format = transaction.open_table(META)?.get(META_FORMAT)?.map(|format| format.value());
-    match format {
-        Some(FORMAT) => {}
+    let format = match format {
+        Some(0) => return Ok(Err(Fault::Damaged("its format is 0, which never was".to_owned()))),
         Some(found) if found > FORMAT => return Ok(Err(Fault::Newer(found))),
-        Some(found) => {
-            return Ok(Err(Fault::Damaged(format!("its format is {found}, which never was"))));
-        }
+        Some(found) => found,
         None => return Ok(Err(Fault::Damaged("it does not say its format".to_owned()))),
-    }
+    };
     let mut rows = Vec::new();
     for entry in transaction.open_table(ROWS)?.iter()? {
         let (key, value) = entry?;
-        match postcard::from_bytes::<Row>(value.value()) {
+        match Row::decode(format, key.value(), value.value()) {
             Ok(row) if row.key().to_bytes() == key.value() => rows.push(row),
             _ => {
                 return Ok(Err(Fault::Damaged(format!("row {:02x?} can't be read", key.value()))));

@@ -3,6 +3,7 @@
 mod all_in_one;
 mod churn;
 mod cold_flow;
+mod custom_policy;
 mod determinism;
 mod forgotten_peers;
 mod interests;
@@ -11,6 +12,7 @@ mod leases;
 mod long_idle;
 mod moves;
 mod partition;
+mod policies;
 mod quarantine;
 mod restarts;
 mod strangers;

@@ -6,7 +6,7 @@ use crate::packet::samples::Kind;
 use crate::router::Attachment;
 use crate::stats::DropReason;
 use crate::sync::client::Outcome;
-use crate::sync::message::{AttachKind, Message, PageKind, Refusal, TablePage};
+use crate::sync::message::{Adjust, Adjustment, AttachKind, Message, PageKind, Refusal, TablePage};
 use crate::table::samples::{namespace_ip, service_ip};
 
 const NAME: &str = "app.ns.svc.ns";
@@ -268,4 +268,77 @@ fn an_instance_that_is_taken_by_another_namespace_of_this_node_leaves_the_first(
     assert!(world.node.router().flows.is_empty(), "those were the first one's");
     world.dial(&tcp);
     assert_eq!(world.drops(DropReason::UnknownSource), 1);
+}
+
+fn weight(weight: u16) -> Adjustment {
+    Adjustment { weight: Some(weight), ..Adjustment::default() }
+}
+
+/// The adjustments that were said since the last look.
+fn adjusts(world: &mut World) -> Vec<Adjust> {
+    let adjust = |message| match message {
+        Message::Adjust(adjust) => Some(adjust),
+        _ => None,
+    };
+    world.messages().into_iter().filter_map(adjust).collect()
+}
+
+#[test]
+fn an_adjustment_is_repeated_until_it_is_answered_and_the_next_one_waits_for_it() {
+    let mut world = World::ready();
+    let here = attachment(0).id;
+    let requests = [weight(5), weight(6)].map(|change| world.node.adjust(world.now, here, change).unwrap());
+    let of_another = world.node.adjust(world.now, attachment(1).id, weight(7)).unwrap();
+    world.settle();
+    let said = adjusts(&mut world);
+    let [first, other] = said[..] else { panic!("{said:?}") };
+    assert_eq!((first.instance, first.change, first.turn.epoch), (here, weight(5), profile().epoch));
+    assert_eq!((other.instance, other.change), (attachment(1).id, weight(7)), "those of others do not wait");
+    world.manager(Message::Refused { request: other.turn.request, refusal: Refusal::Moved });
+    assert_eq!(world.events, [(Some(of_another), Outcome::Refused(Refusal::Moved))]);
+    world.events.clear();
+    world.run(700);
+    assert_eq!(adjusts(&mut world), [first; 2], "at 200 and 600 ms");
+    world.manager(Message::Adjusted { request: first.turn.request });
+    assert_eq!(world.events, [(Some(requests[0]), Outcome::Adjusted(here))]);
+    let [second] = adjusts(&mut world)[..] else { panic!("the next one is said at once") };
+    assert_eq!(second.change, weight(6));
+    assert!(second.turn.is_after(first.turn));
+    // A doubled answer is not that of the next one.
+    world.manager(Message::Adjusted { request: first.turn.request });
+    assert_eq!(world.events.len(), 1);
+    world.manager(Message::Adjusted { request: second.turn.request });
+    assert_eq!(world.events[1..], [(Some(requests[1]), Outcome::Adjusted(here))]);
+    world.run(5_000);
+    assert_eq!(adjusts(&mut world), []);
+}
+
+#[test]
+fn an_adjustment_that_is_given_up_does_not_hold_up_the_next_one() {
+    let mut world = World::ready();
+    let here = attachment(0).id;
+    let given_up = world.node.adjust(world.now, here, weight(5)).unwrap();
+    let next = world.node.adjust(world.now, here, weight(6)).unwrap();
+    world.settle();
+    let [first] = adjusts(&mut world)[..] else { panic!("one at a time") };
+    world.node.cancel(given_up);
+    world.settle();
+    let [second] = adjusts(&mut world)[..] else { panic!("it is said at once") };
+    world.manager(Message::Adjusted { request: first.turn.request });
+    assert_eq!(world.events, []);
+    world.manager(Message::Adjusted { request: second.turn.request });
+    assert_eq!(world.events, [(Some(next), Outcome::Adjusted(here))]);
+}
+
+#[test]
+fn an_instance_can_be_attached_as_it_is_to_be_picked() {
+    let mut world = World::ready();
+    let kind = AttachKind::New(NAME.parse().unwrap());
+    let request = world.node.attach_as(world.now, kind, attachment(1).namespace_ip, weight(9)).unwrap();
+    world.settle();
+    let said = world.messages();
+    let [Message::AttachAs(attach, settings)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(*settings, weight(9));
+    world.attached(attach, attachment(1).id);
+    assert_eq!(world.events, [(Some(request), Outcome::Attached(attachment(1)))]);
 }

@@ -271,6 +271,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 }
             }
             Message::Detached { request } => self.requests.detached(request),
+            Message::Adjusted { request } => self.requests.adjusted(request),
             Message::Refused { request, refusal } => {
                 if !self.requests.refused(request, refusal) && !self.session.refused(now, request, refusal) {
                     self.queries.refused(request);
@@ -281,6 +282,8 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             | Message::Resolve(_)
             | Message::Attach(_)
             | Message::Detach(_)
+            | Message::Adjust(_)
+            | Message::AttachAs(..)
             | Message::Forget { .. }
             | Message::Ack { .. } => self.counters.unexpected = self.counters.unexpected.wrapping_add(1),
         }
@@ -356,7 +359,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         if let Some((subject, stream)) = self.forgets.pop_front() {
             return Some(Message::Forget { subject, stream });
         }
-        self.queries.due(now).or_else(|| self.requests.due(now)).or_else(|| self.interests.due(now))
+        self.queries.due(now).or_else(|| self.requests.due(now, profile.epoch)).or_else(|| self.interests.due(now))
     }
 
     fn next_number(&mut self) -> u32 {

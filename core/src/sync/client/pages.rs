@@ -7,16 +7,29 @@ use crate::addr::Dual;
 use crate::ids::InstanceId;
 use crate::router::Router;
 use crate::sync::client::requests::{Outcome, RequestId};
-use crate::sync::message::{AttachKind, PageKind, SERVER_STREAMS, Subject, TablePage};
+use crate::sync::message::{Adjustment, AttachKind, PageKind, SERVER_STREAMS, Subject, TablePage};
 use crate::table::{Owner, TableFull};
 use crate::time::Instant;
 
 impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
-    /// Asks the manager to attach an instance; none when too many requests are under way. The outcome comes through
-    /// [`Self::poll_outcome`].
-    pub fn attach(&mut self, now: Instant, kind: AttachKind, namespace_ip: Dual) -> Option<RequestId> {
+    /// Asks the manager to attach an instance that is to be picked as `settings` say; none when too many requests are under way.
+    /// The outcome comes through [`Self::poll_outcome`].
+    pub fn attach(
+        &mut self,
+        now: Instant,
+        kind: AttachKind,
+        namespace_ip: Dual,
+        settings: Adjustment,
+    ) -> Option<RequestId> {
         let number = self.next_number();
-        self.requests.attach(now, number, kind, namespace_ip)
+        self.requests.attach(now, number, kind, namespace_ip, settings)
+    }
+
+    /// Asks the manager to have an instance of this node picked otherwise; none when too many requests are under way. Several
+    /// for one instance happen in the order of these calls.
+    pub fn adjust(&mut self, now: Instant, instance: InstanceId, change: Adjustment) -> Option<RequestId> {
+        let number = self.next_number();
+        self.requests.adjust(now, number, instance, change)
     }
 
     /// Tells the manager that an instance does not run here any more; none when too many requests are under way.

@@ -31,6 +31,10 @@ pub struct ServerCounters {
     pub attach_refused: u64,
     /// `Detach` refused by the directory.
     pub detach_refused: u64,
+    /// `Adjust` refused by the directory.
+    pub adjust_refused: u64,
+    /// `Adjust` that a node said before its last start.
+    pub adjust_of_another_start: u64,
     /// `Ack` of a stream that is not open.
     pub ack_unknown: u64,
     /// `Ack` of a page that is not outstanding.
@@ -75,6 +79,8 @@ impl ServerCounters {
             pending: 0,
             attach_refused: 0,
             detach_refused: 0,
+            adjust_refused: 0,
+            adjust_of_another_start: 0,
             ack_unknown: 0,
             ack_out_of_turn: 0,
             forget_unknown: 0,

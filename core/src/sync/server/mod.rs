@@ -26,7 +26,7 @@ pub use sessions::{ANNOUNCE_LEASE, RETENTION, SETTLE};
 use crate::ids::{NodeKey, ServiceId};
 use crate::index::HashKey;
 use crate::sync::directory::{Directory, Sender};
-use crate::sync::message::{DecodeError, Message, Refusal};
+use crate::sync::message::{Adjustment, DecodeError, Message, Refusal};
 use crate::time::Instant;
 use counters::bump;
 use sessions::Sessions;
@@ -199,8 +199,10 @@ impl<const C: usize, const S: usize> Server<C, S> {
     ) -> Result<Answer, ServerError> {
         Ok(match message {
             Message::Resolve(resolve) => self.resolve(now, row, &resolve, directory)?,
-            Message::Attach(attach) => self.attach(now, row, &attach, directory),
+            Message::Attach(attach) => self.attach(now, row, &attach, Adjustment::default(), directory),
+            Message::AttachAs(attach, settings) => self.attach(now, row, &attach, settings, directory),
             Message::Detach(detach) => self.detach(now, row, detach, directory),
+            Message::Adjust(adjust) => self.adjust(now, row, &adjust, directory),
             Message::Forget { subject, stream } => Some(self.forget(now, row, subject, stream, directory)),
             Message::Ack { subject, stream, sequence } => {
                 self.ack(now, row, subject, stream, sequence, directory);
@@ -212,6 +214,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             | Message::NotFound { .. }
             | Message::Attached(_)
             | Message::Detached { .. }
+            | Message::Adjusted { .. }
             | Message::Forgotten { .. }
             | Message::Refused { .. }
             | Message::Restarted { .. } => {

@@ -5,7 +5,9 @@ use super::streams::{Phase, Walk};
 use super::{Answer, Server, ServerError, acknowledged, refused};
 use crate::ids::InstanceId;
 use crate::sync::directory::{Directory, Lookup};
-use crate::sync::message::{Attach, Detach, Message, Refusal, Resolve, SERVER_STREAMS, Subject};
+use crate::sync::message::{
+    Adjust, Adjustment, Attach, Detach, Message, Refusal, Resolve, SERVER_STREAMS, Subject, is_later,
+};
 use crate::time::Instant;
 
 impl<const C: usize, const S: usize> Server<C, S> {
@@ -102,10 +104,11 @@ impl<const C: usize, const S: usize> Server<C, S> {
         now: Instant,
         client: usize,
         attach: &Attach,
+        settings: Adjustment,
         directory: &mut impl Directory,
     ) -> Answer {
         let node = self.sessions.get(client)?.node;
-        match directory.attach(now, node, attach) {
+        match directory.attach(now, node, attach, settings) {
             Ok(attached) => Some(Message::Attached(attached)),
             Err(refusal) => refused(&mut self.counters.attach_refused, attach.request, refusal),
         }
@@ -122,6 +125,25 @@ impl<const C: usize, const S: usize> Server<C, S> {
         match directory.detach(now, node, detach.instance) {
             Ok(()) => Some(Message::Detached { request: detach.request }),
             Err(refusal) => refused(&mut self.counters.detach_refused, detach.request, refusal),
+        }
+    }
+
+    /// Nothing is answered to what a node said before its last start: nobody waits for it.
+    pub(super) fn adjust(
+        &mut self,
+        now: Instant,
+        client: usize,
+        adjust: &Adjust,
+        directory: &mut impl Directory,
+    ) -> Answer {
+        let session = self.sessions.get(client)?;
+        if adjust.turn.epoch != session.epoch {
+            bump(&mut self.counters.adjust_of_another_start);
+            return None;
+        }
+        match directory.adjust(now, session.node, adjust) {
+            Ok(()) => Some(Message::Adjusted { request: adjust.turn.request }),
+            Err(refusal) => refused(&mut self.counters.adjust_refused, adjust.turn.request, refusal),
         }
     }
 
@@ -191,9 +213,4 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let row = self.streams.find(client, subject)?;
         self.streams.get(row).is_some_and(|stream| stream.number == number).then_some(row)
     }
-}
-
-/// Whether a client gave the stream number `a` after `b`: numbers grow, and wrap below [`SERVER_STREAMS`].
-fn is_later(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b) % SERVER_STREAMS < SERVER_STREAMS / 2
 }

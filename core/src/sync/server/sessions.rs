@@ -45,7 +45,7 @@ pub(super) struct Session {
     pub(super) node: NodeId,
     pub(super) standing: Standing,
     pub(super) capacities: Capacities,
-    epoch: u32,
+    pub(super) epoch: u32,
     lease_ms: u32,
     heard: Instant,
     /// When the instances that were not attached again in this epoch are withdrawn; counts only while `settling`.

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::memory::Memory;
+use crate::sla::{OfferedPolicy, WantedAddress};
 
 /// A server on a socket in a directory of its own.
 struct Server {
@@ -83,7 +84,7 @@ impl Server {
 const NAME: &str = "app.ns.svc.ns";
 
 fn sla_text() -> String {
-    sla::from_flags(&ServiceName::new(NAME).unwrap(), None, None).to_string()
+    sla::from_flags(&ServiceName::new(NAME).unwrap(), &[]).to_string()
 }
 
 #[test]
@@ -109,8 +110,16 @@ fn every_operation_has_its_status_and_shape() {
     let instance = json!({
         "number": 3, "instance_ip": "10.30.0.2", "instance_ip_v6": "fdff::1", "namespace_ip": "10.18.30.65",
         "namespace_ip_v6": "fc00::1", "node": "a2V5", "node_name": "edge-1", "alive": true,
+        "weight": 1, "priority": 0, "load": 0, "draining": false,
     });
     assert_eq!((shown.status, &shown.body["instances"]), (200, &json!([instance])));
+
+    let change = json!({"weight": 3, "load": 1000, "draining": true}).to_string();
+    let set = server.send("PATCH", &format!("/v1/instances/{NAME}/3"), &change);
+    assert_eq!((set.status, set.body), (204, Value::Null));
+    let shown = server.send("GET", &format!("/v1/services/{NAME}"), "").body["instances"][0].clone();
+    let fields = ["weight", "priority", "load", "draining"].map(|field| shown[field].clone());
+    assert_eq!(fields, [json!(3), json!(0), json!(1000), json!(true)]);
 
     let detached = server.send("DELETE", &format!("/v1/instances/{NAME}/3"), "");
     assert_eq!((detached.status, detached.body), (204, Value::Null));
@@ -119,6 +128,25 @@ fn every_operation_has_its_status_and_shape() {
     assert_eq!(server.send("GET", "/v1/status", "").body["version"], "1");
     assert_eq!(server.send("GET", "/v1/nodes", "").body, json!({"nodes": []}));
     assert_eq!(server.send("GET", "/v1/drops", "").body, json!({"drops": []}));
+}
+
+#[test]
+fn a_service_gets_an_address_under_every_policy_that_its_sla_asks_for() {
+    let server = Server::start();
+    let offered = OfferedPolicy::built_in();
+    let wanted: Vec<_> = offered.iter().cloned().map(WantedAddress::any).collect();
+    let created =
+        server.send("POST", "/v1/services", &sla::from_flags(&ServiceName::new(NAME).unwrap(), &wanted).to_string());
+    let list: Vec<_> = offered
+        .iter()
+        .enumerate()
+        .map(|(place, policy)| {
+            let (ip_type, address) = (policy.ip_type.as_str(), format!("10.30.{place}.1"));
+            json!({"IpType": ip_type, "Address": address, "Address_v6": policy.example_v6()})
+        })
+        .collect();
+    assert_eq!((created.status, &created.body["services"][0]["service_ip_list"]), (201, &json!(list)));
+    assert_eq!(server.send("GET", &format!("/v1/services/{NAME}"), "").body, created.body["services"][0]);
 }
 
 #[test]
@@ -136,6 +164,21 @@ fn tokens_are_made_within_limits() {
     server.assert_error(tokens(r#"{"expires_s": 2592001}"#), 400, "bad_expiry", "2592001");
     server.assert_error(tokens(r#"{"endpoint": "0.0.0.0:1"}"#), 400, "bad_endpoint", "address");
     server.assert_error(tokens(r#"{"endpoint": "192.0.2.1:0"}"#), 400, "bad_endpoint", "port");
+}
+
+#[test]
+fn an_adjustment_says_something_within_its_range() {
+    let server = Server::start();
+    let path = format!("/v1/instances/{NAME}/3");
+    let patch = |body| ("PATCH", path.as_str(), body);
+    server.assert_error(patch("{}"), 400, "nothing_to_set", "app.ns.svc.ns instance 3; give weight");
+    server.assert_error(patch(r#"{"load": 1001}"#), 400, "bad_load", "load is 1001; it is 0 to 1000");
+    server.assert_error(patch(r#"{"weight": 65536}"#), 400, "bad_json", "65536");
+    server.assert_error(patch(r#"{"drain": true}"#), 400, "bad_json", "unknown field `drain`");
+    server.assert_error(("PATCH", "/v1/instances/a.b.c/3", r#"{"load": 1}"#), 400, "bad_name", "four parts");
+    server.assert_error(("PATCH", "/v1/instances/a.b.c.d/x", r#"{"load": 1}"#), 400, "bad_number", "`x`");
+    server.assert_error(("PATCH", "/v1/instances/a.b.c.d/3", r#"{"load": 1}"#), 404, "no_such_service", "a.b.c.d");
+    server.assert_error(("PUT", &path, "{}"), 405, "wrong_method", "PUT");
 }
 
 #[test]

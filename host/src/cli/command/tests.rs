@@ -55,12 +55,22 @@ fn a_service_lives_from_create_to_rm() {
         let acorn = Daemon::start();
         let created = acorn.acorn("service create --name app.ns.svc.ns --rr-ip-v6 FDFF:2000::0007").await.unwrap();
         assert_eq!(created.lines().nth(1), Some("app.ns.svc.ns  RR      10.30.0.1   fdff:2000::7          0   0"));
-        let attached = acorn.acorn("instance attach --service app.ns.svc.ns --number 1 --pid 7").await.unwrap();
+        let attach = "instance attach --service app.ns.svc.ns --number 1 --pid 7 --weight 2 --priority 7";
+        let attached = acorn.acorn(attach).await.unwrap();
+        let made = acorn.backend.services.lock().unwrap()["app.ns.svc.ns"].instances[0].clone();
+        assert_eq!((made.weight, made.priority), (2, 7));
         assert!(
             attached.contains("app.ns.svc.ns       1  10.30.0.2    fdff::1        10.18.30.65   fc00::1"),
             "{attached}"
         );
         assert_eq!(acorn.acorn("service show app.ns.svc.ns").await.unwrap().lines().count(), 5);
+        let set =
+            acorn.acorn("instance set --service app.ns.svc.ns --number 1 --weight 3 --draining true").await.unwrap();
+        assert_eq!(set, "set instance 1 of app.ns.svc.ns: weight 3, draining true\n");
+        let set = acorn.acorn("instance set --service app.ns.svc.ns --number 1 --load 250 --json").await.unwrap();
+        assert_eq!(set, "{}\n");
+        let shown = acorn.acorn("service show app.ns.svc.ns").await.unwrap();
+        assert!(shown.ends_with("edge-1       3     7   250  draining\n"), "{shown}");
         let detached = acorn.acorn("instance detach --service app.ns.svc.ns --number 1").await.unwrap();
         assert_eq!(detached, "detached instance 1 of app.ns.svc.ns\n");
         assert!(acorn.backend.services.lock().unwrap()["app.ns.svc.ns"].instances.is_empty());

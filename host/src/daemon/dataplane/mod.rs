@@ -22,7 +22,7 @@ use acorn_core::node::{Action, Node, Output};
 use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome, RequestId};
 use acorn_core::sync::directory::Sender;
-use acorn_core::sync::message::{AttachKind, Message, Refusal};
+use acorn_core::sync::message::{Adjustment, AttachKind, Message, Refusal};
 use acorn_core::{Endpoint, InstanceId, NodeKey, RowRef};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::sync::{mpsc, oneshot};
@@ -59,6 +59,17 @@ pub enum Command {
         kind: AttachKind,
         /// Where it is.
         namespace_ip: Dual,
+        /// How it is to be picked.
+        settings: Adjustment,
+        /// What became of it. Dropped to give up.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Have an instance picked otherwise.
+    Adjust {
+        /// Which one.
+        instance: InstanceId,
+        /// What is to change.
+        change: Adjustment,
         /// What became of it. Dropped to give up.
         reply: oneshot::Sender<Outcome>,
     },

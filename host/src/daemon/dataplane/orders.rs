@@ -27,8 +27,8 @@ impl Dataplane {
                 (Command::Status(reply), _) => {
                     let _ = reply.send(Box::new(self.status(now)));
                 }
-                (Command::Attach { kind, namespace_ip, reply }, Some(node)) => {
-                    if let Some(request) = node.engine.attach(at, kind, namespace_ip) {
+                (Command::Attach { kind, namespace_ip, settings, reply }, Some(node)) => {
+                    if let Some(request) = node.engine.attach_as(at, kind, namespace_ip, settings) {
                         self.requests.push((request, reply));
                     } else {
                         let _ = reply.send(Outcome::Refused(Refusal::Full));
@@ -36,6 +36,13 @@ impl Dataplane {
                 }
                 (Command::Detach { instance, reply }, Some(node)) => {
                     if let Some(request) = node.engine.detach(at, instance) {
+                        self.requests.push((request, reply));
+                    } else {
+                        let _ = reply.send(Outcome::Refused(Refusal::Full));
+                    }
+                }
+                (Command::Adjust { instance, change, reply }, Some(node)) => {
+                    if let Some(request) = node.engine.adjust(at, instance, change) {
                         self.requests.push((request, reply));
                     } else {
                         let _ = reply.send(Outcome::Refused(Refusal::Full));

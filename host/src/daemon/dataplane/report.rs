@@ -124,6 +124,10 @@ impl Dataplane {
                     node: table.node(instance.node).map(|node| node.key.to_string()),
                     node_name: None,
                     alive: instance.alive,
+                    weight: instance.weight,
+                    priority: instance.priority,
+                    load: instance.load,
+                    draining: instance.draining,
                 })
             });
             Some(TableService {

@@ -47,6 +47,8 @@ impl Disk {
         let store = Store::on(self.clone()).map_err(|error| Fault::Damaged(error.to_string()))?;
         if is_new {
             store.initialise().unwrap();
+        } else {
+            store.upgrade().unwrap();
         }
         Ok(Root::with(store, state, SETTINGS, limits, own(), now, clock))
     }

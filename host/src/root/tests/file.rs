@@ -30,7 +30,13 @@ fn furnished() -> (tempfile::TempDir, PathBuf) {
     for name in ["a", "b"] {
         root.create_service(Instant::ZERO, request(name)).unwrap();
         let namespace_ip = admission.subnet.namespace_ip(1).unwrap().dual();
-        root.attach(Instant::ZERO, admission.node, &Attach { request: 1, kind: new(name), namespace_ip }).unwrap();
+        root.attach(
+            Instant::ZERO,
+            admission.node,
+            &Attach { request: 1, kind: new(name), namespace_ip },
+            Adjustment::default(),
+        )
+        .unwrap();
     }
     (directory, path)
 }
@@ -77,10 +83,10 @@ fn a_file_of_a_newer_format_is_refused_and_left_alone() {
     let (_directory, path) = furnished();
     let database = Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(TableDefinition::<&str, u32>::new("meta")).unwrap().insert("format", 2).unwrap();
+    transaction.open_table(TableDefinition::<&str, u32>::new("meta")).unwrap().insert("format", 3).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    assert!(refusal(&path).contains("has format 2, this version of acorn knows formats up to 1"));
+    assert!(refusal(&path).contains("has format 3, this version of acorn knows formats up to 2"));
 }
 
 #[test]

@@ -100,7 +100,11 @@ fn a_namespace_ip_lies_in_the_nodes_own_subnets_as_a_pair() {
         ("10.18.30.127", "fc00::793f"),
     ] {
         let attach = Attach { request: 1, kind: new("s"), namespace_ip: pair(v4, v6) };
-        assert_eq!(rig.root.attach(rig.now, node, &attach), Err(Refusal::NamespaceIp), "{v4} {v6}");
+        assert_eq!(
+            rig.root.attach(rig.now, node, &attach, Adjustment::default()),
+            Err(Refusal::NamespaceIp),
+            "{v4} {v6}"
+        );
     }
 }
 

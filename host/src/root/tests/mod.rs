@@ -1,5 +1,6 @@
 //! The root's tests, on a disk in memory that can fail at any write, and some on a real file.
 
+mod adjusting;
 mod crash;
 mod disk;
 mod file;
@@ -16,7 +17,8 @@ use acorn_core::addr::{AddressPlan, Dual, PlanPools, PolicyBlock, Subnet4};
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
 use acorn_core::sync::directory::{Admission, Directory, Sender};
 use acorn_core::sync::message::{
-    Attach, AttachKind, Attached, Capacities, Digest, Hello, IpType, ManagerRecord, Refusal, ResolveKey,
+    Adjust, Adjustment, Attach, AttachKind, Attached, Capacities, Digest, Hello, IpType, ManagerRecord, Refusal,
+    ResolveKey, Turn,
 };
 use acorn_core::time::{Duration, Instant};
 
@@ -96,10 +98,25 @@ impl Rig {
     }
 
     fn attach(&mut self, node: NodeId, kind: AttachKind, offset: u32) -> Result<Attached, Refusal> {
+        self.attach_as(node, kind, offset, Adjustment::default())
+    }
+
+    fn attach_as(
+        &mut self,
+        node: NodeId,
+        kind: AttachKind,
+        offset: u32,
+        settings: Adjustment,
+    ) -> Result<Attached, Refusal> {
         let info = self.root.nodes().into_iter().find(|info| info.id == node);
         let subnet = info.map_or_else(|| self.plan.worker_subnet(0).unwrap(), |info| info.subnet);
         let namespace_ip = subnet.namespace_ip(offset).unwrap().dual();
-        self.root.attach(self.now, node, &Attach { request: 7, kind, namespace_ip })
+        self.root.attach(self.now, node, &Attach { request: 7, kind, namespace_ip }, settings)
+    }
+
+    /// The node's request of this number in its first epoch.
+    fn adjust(&mut self, node: NodeId, request: u32, instance: InstanceId, change: Adjustment) -> Result<(), Refusal> {
+        self.root.adjust(self.now, node, &Adjust { turn: Turn { epoch: 1, request }, instance, change })
     }
 
     fn detach(&mut self, node: NodeId, instance: InstanceId) {

@@ -25,6 +25,7 @@ pub(super) enum Step {
     Join(u8, u8),
     Register(u8),
     Attach(u8, AttachKind, u32),
+    Adjust(u8, u32, u32, u32, u16),
     Detach(u8, u32, u32),
     Settle(u8, u32),
     Acknowledge(u32),
@@ -35,7 +36,7 @@ impl Step {
     pub(super) fn random(random: &mut Random) -> Self {
         let key = 1 + random.below(6) as u8;
         let name = random.below(5);
-        match random.below(15) {
+        match random.below(17) {
             0 | 1 => Self::Create(name, (random.below(3) == 0).then(|| 1 + random.below(20))),
             2 => Self::Remove(name),
             3 => Self::Hello {
@@ -51,6 +52,7 @@ impl Step {
             9 => Self::Attach(key, take(&format!("s{name}"), random.below(4)), 1 + random.below(5)),
             10 => Self::Attach(key, AttachKind::Host, 62),
             11 | 12 => Self::Detach(key, name, random.below(4)),
+            15 | 16 => Self::Adjust(key, name, random.below(4), random.below(12), random.below(100) as u16),
             13 if random.below(2) == 0 => Self::Settle(key, random.below(3)),
             13 => Self::Pass(1 + u64::from(random.below(40))),
             _ => Self::Acknowledge(random.below(12)),
@@ -86,6 +88,12 @@ impl Step {
             Self::Attach(key, kind, offset) => {
                 format!("{:?}", rig.attach(id(rig, key), kind, offset))
             }
+            Self::Adjust(key, name, number, request, value) => {
+                let service = rig.root.service(&named(&format!("s{name}"))).map(|info| info.id).unwrap_or_default();
+                let (node, draining) = (id(rig, key), Some(value % 2 == 0));
+                let change = Adjustment { weight: Some(value), draining, ..Adjustment::default() };
+                format!("{:?}", rig.adjust(node, request, InstanceId { service, number }, change))
+            }
             Self::Detach(key, name, number) => {
                 let service = rig.root.service(&named(&format!("s{name}"))).map(|info| info.id).unwrap_or_default();
                 let node = id(rig, key);
@@ -105,7 +113,8 @@ pub(super) fn portrait(rig: &Rig) -> String {
     let state = &rig.root.state;
     let mut text = String::new();
     for service in rig.root.services() {
-        writeln!(text, "{service:?}").unwrap();
+        let turns = state.services[&service.id].instances.values().map(|instance| instance.turn);
+        writeln!(text, "{service:?} {:?}", turns.collect::<Vec<_>>()).unwrap();
     }
     for node in rig.root.nodes() {
         let host = state.hosts.get(&node.id).and_then(|service| state.services.get(service));

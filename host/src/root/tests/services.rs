@@ -1,6 +1,7 @@
 //! Services and their addresses.
 
 use acorn_core::addr::CustomAddressError;
+use acorn_core::policy::Registry;
 use acorn_core::sync::directory::Lookup;
 use acorn_core::sync::message::Subject;
 
@@ -156,6 +157,55 @@ fn policies_of_one_request_get_different_addresses() {
     for addresses in [vec![], vec![same.clone(), same]] {
         let request = ServiceRequest { name: named("t"), addresses };
         assert!(matches!(rig.root.create_service(rig.now, request), Err(ServiceError::Malformed)));
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_in_the_block_of_its_policy_whichever_that_is() {
+    let mut rig = Rig::new();
+    let mut create = |name: &str, number: u8, v6: &str| {
+        let ip_type = IpType::try_from(format!("Policy{number}").as_str()).unwrap();
+        let (block, v6) = (PolicyBlock::new(number).unwrap(), Some(v6.parse().unwrap()));
+        let addresses = vec![AddressRequest { ip_type, block, v4: None, v6 }];
+        rig.root.create_service(rig.now, ServiceRequest { name: named(name), addresses })
+    };
+    for number in 1..=15 {
+        for other in (0..=15).filter(|other| *other != number) {
+            let refused = create("s", number, &format!("fdff:{other:x}000::1")).unwrap_err().to_string();
+            let says = format!(
+                "the address fdff:{other:x}000::1 can't be a service's under Policy{number}: the address must be in \
+                 fdff:{number:x}000::/21"
+            );
+            assert_eq!(refused, says.replace("fdff:0000::1", "fdff::1"));
+        }
+        let beyond = create("s", number, &format!("fdff:{number:x}800::")).unwrap_err();
+        assert!(matches!(beyond, ServiceError::OutsidePlan { .. }), "{beyond}");
+        let last = format!("fdff:{number:x}7ff:ffff:ffff:ffff:ffff:ffff:ffff");
+        let service = create(&format!("s{number}"), number, &last).unwrap();
+        assert_eq!(service.service_ips[0].1, pair(&format!("10.30.0.{number}"), &last));
+    }
+}
+
+#[test]
+fn a_service_can_have_an_address_under_every_registered_policy() {
+    let mut rig = Rig::new();
+    let registry = Registry::built_in();
+    let policies = registry.iter().map(|policy| AddressRequest {
+        ip_type: policy.ip_type().try_into().unwrap(),
+        block: PolicyBlock::new(policy.block()).unwrap(),
+        v4: None,
+        v6: None,
+    });
+    let addresses: Vec<_> = policies.collect();
+    let request = ServiceRequest { name: named("s"), addresses: addresses.clone() };
+    let service = rig.root.create_service(rig.now, request).unwrap();
+    assert_eq!(service.service_ips.len(), addresses.len());
+    for (last, ((ip_type, given), asked)) in (1..).zip(service.service_ips.iter().zip(addresses)) {
+        let expected = Dual::new([10, 30, 0, last].into(), rig.plan.policy_v6(asked.block, 1).unwrap());
+        assert_eq!((ip_type, *given), (&asked.ip_type, expected));
+        for dialled in [given.v4.to_string(), given.v6.to_string()] {
+            assert_eq!(rig.root.resolve(&address(&dialled)), Lookup::Found(Subject::whole(service.id)));
+        }
     }
 }
 

@@ -42,6 +42,12 @@ fn settle(world: &mut World) {
     panic!("no convergence: {}", world.difference().unwrap());
 }
 
+/// Sets some things, and leaves the others.
+fn adjustment(random: &mut Random) -> Adjustment {
+    let mut value = || Some(random.below(1_000) as u16).filter(|value| !value.is_multiple_of(3));
+    Adjustment { weight: value(), priority: value(), load: value(), draining: value().map(|n| n % 2 == 0) }
+}
+
 /// Something happens in the network: on a node, at the manager, or to either.
 fn disturb(world: &mut World, restarts: bool) {
     let now = world.now;
@@ -50,7 +56,7 @@ fn disturb(world: &mut World, restarts: bool) {
     let who = usize::try_from(world.random.below(world.clients.len() as u64)).unwrap();
     let subject = if world.random.percent(50) { Subject::whole(service) } else { Subject::from(id(service, number)) };
     let holder = world.clients.iter().position(|client| client.instances.contains_key(&id(service, number)));
-    match world.random.below(if restarts { 13 } else { 10 }) {
+    match world.random.below(if restarts { 15 } else { 12 }) {
         0 | 1 => {
             let asker = world.clients[who].instances.keys().next().copied();
             world.clients[who].follow(now, subject, asker);
@@ -61,6 +67,7 @@ fn disturb(world: &mut World, restarts: bool) {
             world.model.place(service, number, NodeId(who as u32 + 1));
             if let Some(holder) = holder {
                 world.clients[holder].instances.remove(&id(service, number));
+                world.clients[holder].let_be(id(service, number));
             }
             world.clients[who].instances.insert(id(service, number), false);
             world.clients[who].detaching.remove(&id(service, number));
@@ -68,6 +75,7 @@ fn disturb(world: &mut World, restarts: bool) {
         5 => {
             if let Some(holder) = holder {
                 world.clients[holder].instances.remove(&id(service, number));
+                world.clients[holder].let_be(id(service, number));
                 world.clients[holder].detaching.insert(id(service, number));
             }
         }
@@ -76,12 +84,23 @@ fn disturb(world: &mut World, restarts: bool) {
             world.model.remove_service(service);
             for client in &mut world.clients {
                 client.instances.retain(|instance, _| instance.service != service);
+                client.adjusting.retain(|instance, _| instance.service != service);
+                client.adjusted.retain(|instance, _| instance.service != service);
             }
         }
         8 => world.model.compact(service),
         9 => world.clients[who].mute = !world.clients[who].mute,
-        10 => world.clients[who].restart(now),
-        11 => {
+        10 | 11 => {
+            let here: Vec<_> = world.clients[who].instances.keys().copied().collect();
+            for instance in here {
+                for _ in 0..3 {
+                    let change = adjustment(&mut world.random);
+                    world.clients[who].adjust(instance, change);
+                }
+            }
+        }
+        12 => world.clients[who].restart(now),
+        13 => {
             let announce = world.random.percent(50);
             world.restart_server(announce);
         }
@@ -827,6 +846,88 @@ fn a_node_attaches_and_detaches_for_itself_only_and_refusals_are_typed() {
     assert_eq!(send(&mut world, 2, &detach), Ok(Some(Message::Detached { request: 3 })));
 }
 
+fn adjust(epoch: u32, request: u32, instance: InstanceId, change: Adjustment) -> Message {
+    Message::Adjust(Adjust { turn: Turn { epoch, request }, instance, change })
+}
+
+#[test]
+fn an_adjustment_is_the_running_nodes_alone_and_goes_to_all_who_are_interested() {
+    let mut world = World::new(3, 1, Weather::FAIR);
+    let service = deploy(&mut world, 2, 1);
+    let subject = Subject::whole(service);
+    world.clients[2].follow(world.now, subject, None);
+    settle(&mut world);
+    let (instance, change) = (id(service, 1), Adjustment { draining: Some(true), ..Adjustment::default() });
+    let refused = |request, refusal| Ok(Some(Message::Refused { request, refusal }));
+    assert_eq!(send(&mut world, 2, &adjust(1, 3, instance, change)), refused(3, Refusal::Moved));
+    assert_eq!(send(&mut world, 1, &adjust(1, 3, id(service, 9), change)), refused(3, Refusal::NoSuchInstance));
+    assert_eq!(world.server.counters().adjust_refused, 2);
+    let pages = world.clients[2].pages.len();
+    assert_eq!(send(&mut world, 1, &adjust(1, 4, instance, change)), Ok(Some(Message::Adjusted { request: 4 })));
+    world.until(100, "the others know", |world| world.clients[2].streams[&subject].records[&1].draining);
+    let [page] = &world.clients[2].pages[pages..] else { panic!("more than one page") };
+    assert_eq!((page.kind, page.records.len()), (PageKind::Patch, 1), "an ordinary update");
+}
+
+#[test]
+fn of_two_adjustments_the_later_counts_whichever_comes_first() {
+    let mut world = World::new(1, 1, Weather::FAIR);
+    let service = deploy(&mut world, 1, 1);
+    hello(&mut world, 1, 1);
+    let instance = id(service, 0);
+    let weight = |weight| Adjustment { weight: Some(weight), ..Adjustment::default() };
+    let done = |request| Ok(Some(Message::Adjusted { request }));
+    let is = |world: &World| world.model.services[&service].instances[&0].0.weight;
+    let wrap = SERVER_STREAMS - 1;
+    for (request, sets, then, news) in [
+        (wrap, 5, 5, true),
+        (0, 6, 6, true),
+        (wrap, 5, 6, false),
+        (2, 7, 7, true),
+        (1, 9, 7, false),
+        (0, 6, 7, false),
+        (2, 7, 7, false),
+    ] {
+        let version = world.model.services[&service].version;
+        assert_eq!(send(&mut world, 1, &adjust(1, request, instance, weight(sets))), done(request));
+        let changed = world.model.services[&service].version != version;
+        assert_eq!((is(&world), changed), (then, news), "after {request}");
+    }
+    // After a restart of the node its numbers begin anew, and what it said before is not heard any more.
+    world.clients[0].epoch = 2;
+    hello(&mut world, 1, 2);
+    assert_eq!(send(&mut world, 1, &adjust(1, 3, instance, weight(1))), Ok(None));
+    assert_eq!((is(&world), world.server.counters().adjust_of_another_start), (7, 1));
+    assert_eq!(send(&mut world, 1, &adjust(2, 1, instance, weight(2))), done(1));
+    assert_eq!(is(&world), 2);
+    assert_eq!(send(&mut world, 1, &adjust(1, 3, instance, weight(1))), Ok(None));
+    assert_eq!(is(&world), 2);
+}
+
+#[test]
+fn an_instance_is_attached_as_it_is_to_be_picked_and_older_adjustments_do_not_touch_it() {
+    let mut world = World::new(2, 1, Weather::FAIR);
+    let service = deploy(&mut world, 0, 1);
+    hello(&mut world, 1, 1);
+    let name = world.model.services[&service].header.name.clone();
+    let attach = Attach { request: 4, kind: AttachKind::Take(name, 0), namespace_ip: pair(5) };
+    let settings = Adjustment { weight: Some(5), priority: Some(6), ..Adjustment::default() };
+    let attach = Message::AttachAs(attach, settings);
+    let is = |world: &World| {
+        let record = world.model.services[&service].instances[&0].0;
+        (record.weight, record.priority, record.draining)
+    };
+    assert!(matches!(send(&mut world, 1, &attach), Ok(Some(Message::Attached(_)))));
+    assert_eq!(is(&world), (5, 6, false));
+    let late = Adjustment { draining: Some(true), ..Adjustment::default() };
+    assert!(send(&mut world, 1, &adjust(1, 3, id(service, 0), late)).is_ok());
+    assert_eq!(is(&world), (5, 6, false), "that was of an instance before this one");
+    let news = Adjustment { weight: Some(7), ..Adjustment::default() };
+    assert!(send(&mut world, 1, &adjust(1, 5, id(service, 0), news)).is_ok());
+    assert!(matches!(send(&mut world, 1, &attach), Ok(Some(Message::Attached(_)))));
+    assert_eq!(is(&world), (7, 6, false), "a repeat of the attachment undoes nothing");
+}
+
 #[test]
 fn messages_of_managers_and_acknowledgements_of_nothing_are_counted_and_ignored() {
     let mut world = World::new(1, 1, Weather::FAIR);
@@ -856,6 +957,7 @@ fn broken_payloads_are_survived_and_the_service_goes_on() {
         Message::Resolve(Resolve { stream: 3, key: ResolveKey::Address(pair(7).v6.into()), asker }),
         Message::Attach(Attach { request: 5, kind, namespace_ip: pair(9) }),
         Message::Detach(Detach { request: 6, instance: id(service, 29) }),
+        adjust(1, 7, id(service, 28), Adjustment { weight: Some(3), ..Adjustment::default() }),
         Message::Forget { subject, stream: 2 },
         Message::Ack { subject, stream: 1, sequence: 1 },
         Message::Welcome(hello(&mut world, 1, 2)),

@@ -38,6 +38,8 @@ pub(super) struct Model {
     pub(super) settled: Vec<(NodeId, u32)>,
     pub(super) alive_log: Vec<(Instant, NodeId, bool)>,
     attached_in: BTreeMap<InstanceId, (NodeId, u32)>,
+    /// The last adjustment of each instance by the node that has it.
+    turns: BTreeMap<InstanceId, Turn>,
     pub(super) changed: VecDeque<ServiceId>,
     next_service: u32,
     next_address: u32,
@@ -55,6 +57,17 @@ pub(super) fn subnet() -> WorkerSubnet {
     let v4 = Subnet4::new(Ipv4Addr::new(10, 18, 30, 64), 26).unwrap();
     let v6 = Subnet6::new("fc00::100".parse().unwrap(), 120).unwrap();
     WorkerSubnet::new(v4, v6).unwrap()
+}
+
+/// A record as an adjustment leaves it.
+pub(super) fn adjusted(record: InstanceRecord, change: Adjustment) -> InstanceRecord {
+    InstanceRecord {
+        weight: change.weight.unwrap_or(record.weight),
+        priority: change.priority.unwrap_or(record.priority),
+        load: change.load.unwrap_or(record.load),
+        draining: change.draining.unwrap_or(record.draining),
+        ..record
+    }
 }
 
 impl Model {
@@ -109,6 +122,7 @@ impl Model {
             service.removed.remove(&number);
             service.instances.insert(number, (record, version));
         });
+        self.turns.remove(&InstanceId { service, number });
         self.note(service, number, node);
     }
 
@@ -174,6 +188,14 @@ impl Model {
         }
     }
 
+    fn settle_record(&mut self, id: InstanceId, settings: Adjustment) {
+        self.change(id.service, |service, version, _| {
+            let (record, changed) = service.instances.get_mut(&id.number).unwrap();
+            *record = adjusted(*record, settings);
+            *changed = version;
+        });
+    }
+
     /// Something that tables say of a node has changed.
     fn touch(&mut self, node: NodeId) {
         let alive = self.members[&node].alive;
@@ -235,7 +257,7 @@ impl Directory for Model {
         self.members.get(&id).map(|member| member.record)
     }
 
-    fn attach(&mut self, _: Instant, node: NodeId, attach: &Attach) -> Result<Attached, Refusal> {
+    fn attach(&mut self, _: Instant, node: NodeId, attach: &Attach, settings: Adjustment) -> Result<Attached, Refusal> {
         let instance = match &attach.kind {
             AttachKind::Resume(instance) => *instance,
             AttachKind::Take(name, number) => {
@@ -257,7 +279,12 @@ impl Directory for Model {
             None if matches!(attach.kind, AttachKind::Resume(_)) => {
                 return Err(Refusal::NoSuchInstance);
             }
-            _ => self.place(instance.service, instance.number, node),
+            _ => {
+                self.place(instance.service, instance.number, node);
+                self.settle_record(instance, settings);
+                let epoch = self.members[&node].record.epoch;
+                self.turns.insert(instance, Turn { epoch, request: attach.request });
+            }
         }
         let instance_ip = self.services[&instance.service].instances[&instance.number].0.instance_ip;
         Ok(Attached { request: attach.request, instance, instance_ip })
@@ -275,6 +302,19 @@ impl Directory for Model {
             }
             None => Ok(()),
         }
+    }
+
+    fn adjust(&mut self, _: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal> {
+        let service = self.services.get(&adjust.instance.service).ok_or(Refusal::NoSuchInstance)?;
+        let (record, _) = service.instances.get(&adjust.instance.number).ok_or(Refusal::NoSuchInstance)?;
+        if record.node != node {
+            return Err(Refusal::Moved);
+        }
+        if self.turns.get(&adjust.instance).is_none_or(|last| adjust.turn.is_after(*last)) {
+            self.turns.insert(adjust.instance, adjust.turn);
+            self.settle_record(adjust.instance, adjust.change);
+        }
+        Ok(())
     }
 
     fn resolve(&self, key: &ResolveKey) -> Lookup {

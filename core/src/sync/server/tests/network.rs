@@ -1,8 +1,8 @@
 //! Clients that do what a node does, and a network between them and the server that loses, doubles, delays and reorders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::model::{Model, key, pair};
+use super::model::{Model, adjusted, key, pair};
 use crate::ids::{Endpoint, InstanceId, NodeId, NodeKey};
 use crate::index::HashKey;
 use crate::sync::directory::{Directory, Sender};
@@ -64,6 +64,10 @@ pub(super) struct Client {
     /// What runs here, and whether the manager has said so.
     pub(super) instances: BTreeMap<InstanceId, bool>,
     pub(super) detaching: BTreeSet<InstanceId>,
+    /// Adjustments that are not answered yet, by instance in order.
+    pub(super) adjusting: BTreeMap<InstanceId, VecDeque<(u32, Adjustment)>>,
+    /// All that was asked for of each instance, the later of two for the same thing.
+    pub(super) adjusted: BTreeMap<InstanceId, Adjustment>,
     /// Streams of the server's that have ended: a late page of one does not begin it again.
     ended: BTreeSet<u32>,
     /// Every page that was applied, in order.
@@ -94,6 +98,8 @@ impl Client {
             nodes: BTreeMap::new(),
             instances: BTreeMap::new(),
             detaching: BTreeSet::new(),
+            adjusting: BTreeMap::new(),
+            adjusted: BTreeMap::new(),
             ended: BTreeSet::new(),
             pages: Vec::new(),
             first_pages: BTreeMap::new(),
@@ -148,6 +154,22 @@ impl Client {
             held.records.clear();
             held.next = now;
         }
+    }
+
+    pub(super) fn adjust(&mut self, instance: InstanceId, change: Adjustment) {
+        let number = self.number();
+        self.adjusting.entry(instance).or_default().push_back((number, change));
+        let all = self.adjusted.entry(instance).or_default();
+        all.weight = change.weight.or(all.weight);
+        all.priority = change.priority.or(all.priority);
+        all.load = change.load.or(all.load);
+        all.draining = change.draining.or(all.draining);
+    }
+
+    /// What was asked for of an instance does not matter any more.
+    pub(super) fn let_be(&mut self, instance: InstanceId) {
+        self.adjusting.remove(&instance);
+        self.adjusted.remove(&instance);
     }
 
     /// The node crashes and starts again with what runs on it.
@@ -228,6 +250,10 @@ impl Client {
                 let request = 0x4000_0000 | instance.service.0 << 16 | instance.number;
                 Message::Detach(Detach { request, instance: *instance })
             }));
+            let first = self.adjusting.iter().filter_map(|(instance, all)| Some((*instance, *all.front()?)));
+            out.extend(first.map(|(instance, (request, change))| {
+                Message::Adjust(Adjust { turn: Turn { epoch: self.epoch, request }, instance, change })
+            }));
         }
         out
     }
@@ -264,6 +290,11 @@ impl Client {
             Message::Detached { request } => {
                 self.detaching.retain(|i| 0x4000_0000 | i.service.0 << 16 | i.number != request);
             }
+            Message::Adjusted { request } => {
+                for all in self.adjusting.values_mut() {
+                    all.retain(|(number, _)| *number != request);
+                }
+            }
             Message::Forgotten { subject, stream } => {
                 let held = self.streams.get(&subject);
                 if held.is_some_and(|held| held.number == stream && held.state == State::Ending) {
@@ -275,6 +306,9 @@ impl Client {
                 // It was moved or withdrawn behind this node's back: it does not run here any more.
                 self.instances.retain(|i, _| i.service.0 << 16 | i.number != request);
                 self.detaching.retain(|i| 0x4000_0000 | i.service.0 << 16 | i.number != request);
+                self.adjusting.retain(|_, all| all.front().is_none_or(|(number, _)| *number != request));
+                let known = &self.instances;
+                self.adjusted.retain(|instance, _| known.contains_key(instance));
             }
             _ => {}
         }
@@ -535,6 +569,16 @@ impl World {
                 if !said || record.is_none_or(|(record, _)| record.node.0 != u32::from(client.id)) {
                     return Some(format!("node {}: {instance:?} is not known to run there", client.id));
                 }
+            }
+            for (instance, change) in &client.adjusted {
+                let service = self.model.services.get(&instance.service);
+                let record = service.and_then(|s| s.instances.get(&instance.number)).map(|(record, _)| *record);
+                if record.is_none_or(|record| record != adjusted(record, *change)) {
+                    return Some(format!("node {}: {instance:?} is {record:?}, not {change:?}", client.id));
+                }
+            }
+            if client.adjusting.values().any(|all| !all.is_empty()) {
+                return Some(format!("node {} adjusts", client.id));
             }
             if !client.detaching.is_empty() {
                 return Some(format!("node {} detaches", client.id));
