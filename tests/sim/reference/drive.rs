@@ -1,6 +1,7 @@
 //! A run: the router and the model take the same steps, and must agree after each.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 
 use acorn_core::packet::{Checksum, Offload};
 use acorn_core::stats::DropReason;
@@ -25,7 +26,7 @@ pub struct Run {
     system: System,
     model: Model,
     lately: Lately,
-    story: Vec<Step>,
+    story: Vec<Rc<Step>>,
 }
 
 /// Takes the steps that these bytes say.
@@ -65,29 +66,30 @@ impl Run {
 
     /// Takes a step, and returns what became of its packet if it has one.
     pub fn take(&mut self, step: Step) -> Option<Outcome> {
+        let step = Rc::new(step);
         self.story.push(step.clone());
-        let outcome = self.both(step);
+        let outcome = self.both(&step);
         self.compare_counters();
         self.compare_flows();
         outcome
     }
 
-    fn both(&mut self, step: Step) -> Option<Outcome> {
+    fn both(&mut self, step: &Step) -> Option<Outcome> {
         let (now, system, model) = (self.now, &mut self.system, &mut self.model);
-        match step {
+        match *step {
             Step::Wait(millis) => self.now += millis,
-            Step::Outbound(sent) => {
-                let (is, should) = (system.outbound(now, &sent), model.outbound(now, &sent.bytes, sent.offload));
-                return Some(self.judge(is, should, &sent, 0));
+            Step::Outbound(ref sent) => {
+                let (is, should) = (system.outbound(now, sent), model.outbound(now, &sent.bytes, sent.offload));
+                return Some(self.judge(is, should, sent, 0));
             }
-            Step::Inbound(peer, sent) => {
-                let is = system.inbound(now, peer, &sent);
+            Step::Inbound(peer, ref sent) => {
+                let is = system.inbound(now, peer, sent);
                 let should = model.inbound(now, peer, &sent.bytes, sent.offload);
-                return Some(self.judge(is, should, &sent, peer));
+                return Some(self.judge(is, should, sent, peer));
             }
-            Step::Service(id, ips) => {
-                system.set_service(id, &ips);
-                model.set_service(id, &ips);
+            Step::Service(id, ref ips) => {
+                system.set_service(id, ips);
+                model.set_service(id, ips);
             }
             Step::Complete(id, is_complete) => {
                 system.set_complete(id, is_complete);

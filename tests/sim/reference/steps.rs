@@ -478,9 +478,9 @@ fn options(chance: &mut Chance) -> Vec<u8> {
 /// How much is carried: little, or about as much as fits.
 fn size(chance: &mut Chance) -> usize {
     match chance.byte() {
-        n @ 0..=99 => usize::from(n),
-        n @ 100..=179 => 1_200 + usize::from(n - 100),
-        n @ 180..=249 => 1_350 + usize::from(n - 180),
+        n @ 0..=169 => usize::from(n),
+        n @ 170..=209 => 1_200 + usize::from(n - 170) * 2,
+        n @ 210..=249 => 1_370 + usize::from(n - 210) * 2,
         n => [1_500, 3_000, 4_000, 8_192, 9_000, 0][usize::from(n - 250)],
     }
 }

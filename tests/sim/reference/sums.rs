@@ -127,11 +127,10 @@ pub fn make_partial(bytes: &mut [u8], packet: &Packet) {
 
 /// The ones' complement sum, as a number below 65,535; so the sum over something with a right checksum is 0.
 pub fn sum(bytes: &[u8]) -> u64 {
-    let mut sum = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        sum += if at % 2 == 0 { u64::from(*byte) << 8 } else { u64::from(*byte) };
-    }
-    sum % 65_535
+    let (words, rest) = bytes.as_chunks::<2>();
+    let words = words.iter().fold(0_u64, |sum, word| sum.wrapping_add(u16::from_be_bytes(*word).into()));
+    let last = rest.first().map_or(0, |last| u64::from(*last) << 8);
+    (words + last) % 65_535
 }
 
 /// What a TCP, UDP or ICMPv6 checksum covers, and itself; for an unfinished one only the addresses, and with the other sign.

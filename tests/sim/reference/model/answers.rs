@@ -43,7 +43,7 @@ impl Model {
 
     fn refuse_with(&mut self, reason: Reason, kind: (u8, u8), detail: u32, bytes: &[u8], packet: &Packet) -> Outcome {
         let is_error = matches!(packet.body, Body::Message { .. });
-        let is_reset = packet.tcp_flags() & RST != 0 && (super::RST_NOT_TOLD || reason != "too_big");
+        let is_reset = packet.tcp_flags() & RST != 0;
         if is_error || is_reset || (packet.body == Body::Behind && !packet.v6) {
             return self.drop(reason);
         }

@@ -111,21 +111,15 @@ impl Model {
 
     /// The flow of a fragment whose datagram is known.
     fn follow(&mut self, now: u64, at: usize, packet: &Packet) -> Result<Token, Reason> {
-        let (Some(datagram), Some(fragment)) = (&mut self.datagrams[at], packet.fragment) else {
+        let (Some(datagram), Some(fragment)) = (&self.datagrams[at], packet.fragment) else {
             return Err("fragment_unknown");
         };
         let token = datagram.flow;
-        if !super::NO_FLOW_FIRST {
-            datagram.take(fragment)?;
-            if datagram.is_whole() {
-                self.datagrams[at] = None;
-            }
-        }
         let flow = self.flow(token).ok_or("no_flow")?;
         if flow.is_over(now) || self.is_stale(flow) {
             return Err("no_flow");
         }
-        if super::NO_FLOW_FIRST && let Some(datagram) = &mut self.datagrams[at] {
+        if let Some(datagram) = &mut self.datagrams[at] {
             datagram.take(fragment)?;
             if datagram.is_whole() {
                 self.datagrams[at] = None;
@@ -153,8 +147,7 @@ impl Model {
         offload: Offload,
         local: IpAddr,
     ) -> Result<Outcome, Stopped> {
-        let dst = if super::DATAGRAM_DST_IS_NAMESPACE_IP { local } else { packet.dst };
-        let known = Self::datagram_key(Some(peer), packet, dst).and_then(|key| self.datagram(now, key));
+        let known = Self::datagram_key(Some(peer), packet, local).and_then(|key| self.datagram(now, key));
         let flow = known.ok_or("fragment_unknown").and_then(|at| self.follow(now, at, packet));
         let flow = flow.map_err(Stopped::Dropped)?;
         Ok(self.deliver(now, flow, peer, bytes, packet, offload))

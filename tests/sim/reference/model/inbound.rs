@@ -54,8 +54,7 @@ impl Model {
         attachment: &Attachment,
     ) -> Result<Outcome, Stopped> {
         let local = of(attachment.namespace_ip, packet);
-        let dst = if super::DATAGRAM_DST_IS_NAMESPACE_IP { local } else { packet.dst };
-        let datagram = Self::datagram_key(Some(peer), packet, dst);
+        let datagram = Self::datagram_key(Some(peer), packet, local);
         if let Some(reason) = datagram.and_then(|key| self.second_first(now, key, packet)) {
             return Err(Stopped::Dropped(reason));
         }

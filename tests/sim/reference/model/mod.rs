@@ -29,10 +29,6 @@ const MTU: u16 = 1440;
 /// How long what was learned of a path counts, in milliseconds.
 const PATH_MTU_LIFETIME: u64 = 10 * 60 * 1000;
 
-pub const NO_FLOW_FIRST: bool = false;
-pub const DATAGRAM_DST_IS_NAMESPACE_IP: bool = false;
-pub const RST_NOT_TOLD: bool = false;
-
 /// The reason of a drop, by its name.
 pub type Reason = &'static str;
 
