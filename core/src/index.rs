@@ -3,8 +3,6 @@
 //! Separate chaining with the chains threaded through arrays beside the table, so that nothing is allocated and nothing
 //! moves. Keys are hashed by SipHash with a secret of the shell's, so nobody outside can aim at one chain.
 
-use core::hash::Hasher;
-
 use siphasher::sip::SipHasher13;
 
 /// The secret of all hashes of one engine, from the shell's entropy.
@@ -13,10 +11,9 @@ pub struct HashKey(pub u64, pub u64);
 
 impl HashKey {
     /// The hash of some bytes under this secret.
+    #[inline]
     pub fn hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        hasher.write(bytes);
-        hasher.finish()
+        SipHasher13::new_with_keys(self.0, self.1).hash(bytes)
     }
 }
 

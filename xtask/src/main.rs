@@ -1,8 +1,10 @@
 //! The project's commands. `cargo xtask --help` lists them.
 
+mod bench;
 mod debian;
 mod demo;
 mod firmware;
+mod panics;
 mod test;
 mod workspace;
 
@@ -31,6 +33,13 @@ enum Command {
         #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP")]
         only: Vec<test::Group>,
     },
+    /// Measures what a packet costs
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
+    /// Looks for code that can panic in the data path of the optimized core
+    Panics,
     /// Builds the core for a bare-metal target
     Firmware,
     /// The applications of the demo
@@ -45,6 +54,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => demo::run(keep),
         Command::Test { only } => test::run(&only),
+        Command::Bench { what } => bench::run(&what).map(|()| ExitCode::SUCCESS),
+        Command::Panics => panics::run().map(|()| ExitCode::SUCCESS),
         Command::Firmware => firmware::build().map(|()| ExitCode::SUCCESS),
         Command::Traffic { arguments } => return acorn_tests::traffic::main(arguments),
     };

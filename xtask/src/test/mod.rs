@@ -2,7 +2,7 @@
 
 mod tools;
 
-use crate::{debian, firmware, workspace};
+use crate::{bench, debian, firmware, panics, workspace};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::process::{Command, ExitCode};
@@ -19,6 +19,8 @@ pub enum Group {
     Net,
     /// The core on a bare-metal target
     Firmware,
+    /// Instructions per packet, against the baseline, and panics in the data path
+    Bench,
     /// Licences, sources and unused dependencies
     Dependencies,
     /// The demo
@@ -31,13 +33,15 @@ struct Step {
     check: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     Step { group: Group::Lint, title: "formatting", check: formatting },
     Step { group: Group::Lint, title: "clippy", check: clippy },
     Step { group: Group::Lint, title: "documentation", check: documentation },
     Step { group: Group::Unit, title: "tests of the parts", check: unit_tests },
     Step { group: Group::Net, title: "tests of the system", check: system_tests },
     Step { group: Group::Firmware, title: "firmware", check: firmware_build },
+    Step { group: Group::Bench, title: "panics in the data path", check: panics::run },
+    Step { group: Group::Bench, title: "instructions per packet", check: bench::check },
     Step { group: Group::Dependencies, title: "licences, sources and unused dependencies", check: dependencies },
     Step { group: Group::Demo, title: "demo", check: demo },
 ];
