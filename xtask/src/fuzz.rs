@@ -20,7 +20,10 @@ pub fn run(target: &str, minutes: u32) -> Result<ExitCode> {
     let home = workspace::root().join("tests/fuzz");
     let corpus = home.join("corpus").join(target);
     if !corpus.is_dir() {
-        bail!("there is no fuzz target `{target}`: the directories in {} are named for them", home.join("corpus").display());
+        bail!(
+            "there is no fuzz target `{target}`: the directories in {} are named for them",
+            home.join("corpus").display()
+        );
     }
     let output = workspace::target().join("fuzz");
     let (found, crashes) = (output.join("found").join(target), output.join("crashes").join(target));
@@ -55,7 +58,7 @@ fn keep(target: &str, found: &Path, corpus: &Path, minimal: &Path) -> Result<()>
     let before = files(corpus)?;
     // libFuzzer's own merge prefers what is in the first directory, then what is smaller.
     let mut merge = cargo_fuzz("run", target)?;
-    merge.args([minimal, corpus, found]).args(["--", "-merge=1"]).arg(format!("-max_len={MAX_LEN}"));
+    merge.args([minimal, corpus, found]).args(["--", "-merge=1", "-use_counters=0"]).arg(format!("-max_len={MAX_LEN}"));
     let status = merge.stderr(Stdio::null()).status().context("`cargo +nightly fuzz` can't be started")?;
     let after = files(minimal)?;
     if !status.success() || after.is_empty() {

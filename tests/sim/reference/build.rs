@@ -147,7 +147,8 @@ pub fn packet(ends: &Ends, envelope: &Envelope, payload: &Payload) -> Vec<u8> {
         _ => panic!("{} and {} are of different families", ends.src, ends.dst),
     };
     bytes.extend(&payload.bytes);
-    if envelope.fragment.is_some_and(|(.., more)| more) && payload.bytes.len() % 8 != 0 && !envelope.is_uneven {
+    if envelope.fragment.is_some_and(|(.., more)| more) && !payload.bytes.len().is_multiple_of(8) && !envelope.is_uneven
+    {
         // Only the last fragment may end anywhere.
         let missing = 8 - payload.bytes.len() % 8;
         bytes.resize(bytes.len() + missing, 0xaa);

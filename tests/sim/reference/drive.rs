@@ -60,10 +60,6 @@ impl Run {
         }
     }
 
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
     /// Takes a step, and returns what became of its packet if it has one.
     pub fn take(&mut self, step: Step) -> Option<Outcome> {
         let step = Rc::new(step);

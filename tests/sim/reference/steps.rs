@@ -126,8 +126,7 @@ fn wait(chance: &mut Chance) -> Step {
     if byte >= 128 {
         return Step::Wait(u64::from(byte - 127));
     }
-    const EDGES: [u64; 10] =
-        [10_000, 30_000, 60_000, 300_000, 600_000, 7_440_000, 10_800_000, 1_000, 20_000, 5_000];
+    const EDGES: [u64; 10] = [10_000, 30_000, 60_000, 300_000, 600_000, 7_440_000, 10_800_000, 1_000, 20_000, 5_000];
     let edge = EDGES[usize::from(byte >> 2) % EDGES.len()];
     Step::Wait(edge + u64::from(byte & 3) - 1)
 }

@@ -137,9 +137,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
 fn transport_sum(bytes: &[u8], packet: &Packet, field: usize, offload: Offload) -> u64 {
     match offload.checksum {
         Checksum::Full => whole_sum(bytes, packet),
-        Checksum::Partial { .. } => {
-            u64::from(minus(u64::from(word(bytes, field)), pseudo_header_sum(bytes, packet)))
-        }
+        Checksum::Partial { .. } => u64::from(minus(u64::from(word(bytes, field)), pseudo_header_sum(bytes, packet))),
     }
 }
 

@@ -27,8 +27,7 @@ impl System {
         let mut router: Box<Router<4, 16, 4, FLOWS, ATTACHMENTS>> = Box::default();
         router.configure(AddressPlan::DEFAULT, registry, Lifetimes::default(), HashKey(1, 2));
         for node in NODES {
-            let record =
-                NodeRecord { id: NodeId(node), key: key(node), endpoint: Endpoint::UNKNOWN, epoch: 1 };
+            let record = NodeRecord { id: NodeId(node), key: key(node), endpoint: Endpoint::UNKNOWN, epoch: 1 };
             let row = router.table.put_node(&record).expect("there is room");
             router.table.node_mut(row).expect("it was just put in").is_self = node == SELF;
         }

@@ -41,12 +41,26 @@ pub struct Fragment {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    Tcp { ports: (u16, u16), seq: u32, ack: u32, flags: u8, header: usize },
-    Udp { ports: (u16, u16) },
-    EchoRequest { ident: u16 },
-    EchoReply { ident: u16 },
+    Tcp {
+        ports: (u16, u16),
+        seq: u32,
+        ack: u32,
+        flags: u8,
+        header: usize,
+    },
+    Udp {
+        ports: (u16, u16),
+    },
+    EchoRequest {
+        ident: u16,
+    },
+    EchoReply {
+        ident: u16,
+    },
     /// Any other message of ICMP.
-    Message { kind: u8 },
+    Message {
+        kind: u8,
+    },
     /// A protocol that is not looked into.
     Other,
     /// A fragment behind the first.
@@ -234,7 +248,7 @@ fn fragment(id: u32, from: usize, len: usize, more: bool, header: usize) -> Opti
         return Some(None);
     }
     let to = from + len;
-    if to + header > 65_535 || (more && (len == 0 || len % 8 != 0)) {
+    if to + header > 65_535 || (more && (len == 0 || !len.is_multiple_of(8))) {
         return None;
     }
     Some(Some(Fragment { id, from, to, more }))

@@ -59,11 +59,7 @@ pub fn strange(v6: bool, which: u8) -> IpAddr {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
         Ipv6Addr::new(0xfdfe, 0, 0, 0, 0, 0, 0, 1),
     ];
-    if v6 {
-        IpAddr::V6(v6s[usize::from(which) % v6s.len()])
-    } else {
-        IpAddr::V4(v4[usize::from(which) % v4.len()])
-    }
+    if v6 { IpAddr::V6(v6s[usize::from(which) % v6s.len()]) } else { IpAddr::V4(v4[usize::from(which) % v4.len()]) }
 }
 
 pub fn of(pair: Dual, v6: bool) -> IpAddr {

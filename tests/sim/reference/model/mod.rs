@@ -35,12 +35,30 @@ pub type Reason = &'static str;
 /// What becomes of a packet. Packets are the whole buffer; `len` says how much of it they are.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Outcome {
-    Forward { node: u32, len: usize, buffer: Vec<u8> },
-    Fragment { node: u32, len: usize, mtu: u16, buffer: Vec<u8> },
-    Deliver { len: usize, buffer: Vec<u8> },
-    Reply { reason: Reason, reply: Vec<u8> },
+    Forward {
+        node: u32,
+        len: usize,
+        buffer: Vec<u8>,
+    },
+    Fragment {
+        node: u32,
+        len: usize,
+        mtu: u16,
+        buffer: Vec<u8>,
+    },
+    Deliver {
+        len: usize,
+        buffer: Vec<u8>,
+    },
+    Reply {
+        reason: Reason,
+        reply: Vec<u8>,
+    },
     /// For an address; who asks is told by its namespace IP.
-    Wait { address: IpAddr, asker: Option<Dual> },
+    Wait {
+        address: IpAddr,
+        asker: Option<Dual>,
+    },
     Drop(Reason),
 }
 
@@ -167,9 +185,8 @@ impl Model {
     }
 
     pub fn attach(&mut self, id: (u32, u32), instance_ip: Dual, namespace_ip: Dual) {
-        let is_same = |old: &Attachment| {
-            old.id == id && old.instance_ip == instance_ip && old.namespace_ip == namespace_ip
-        };
+        let is_same =
+            |old: &Attachment| old.id == id && old.instance_ip == instance_ip && old.namespace_ip == namespace_ip;
         if self.attachments.iter().any(is_same) {
             return;
         }
