@@ -17,6 +17,7 @@ mod network;
 mod packet;
 mod process;
 mod random;
+mod reference;
 mod scenarios;
 mod trace;
 mod tunnel;

@@ -4,6 +4,7 @@ mod bench;
 mod debian;
 mod demo;
 mod firmware;
+mod fuzz;
 mod panics;
 mod test;
 mod workspace;
@@ -40,6 +41,15 @@ enum Command {
     },
     /// Looks for code that can panic in the data path of the optimized core
     Panics,
+    /// Looks for packets, tables and times with which the router does not do what its model does
+    Fuzz {
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+        /// Which fuzz target
+        #[arg(long, default_value = "router")]
+        target: String,
+    },
     /// Builds the core for a bare-metal target
     Firmware,
     /// The applications of the demo
@@ -56,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test { only } => test::run(&only),
         Command::Bench { what } => bench::run(&what).map(|()| ExitCode::SUCCESS),
         Command::Panics => panics::run().map(|()| ExitCode::SUCCESS),
+        Command::Fuzz { minutes, target } => fuzz::run(&target, minutes),
         Command::Firmware => firmware::build().map(|()| ExitCode::SUCCESS),
         Command::Traffic { arguments } => return acorn_tests::traffic::main(arguments),
     };

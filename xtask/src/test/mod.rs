@@ -1,6 +1,6 @@
 //! Everything that CI checks, in order, quickest first; it ends at the first failure.
 
-mod tools;
+pub mod tools;
 
 use crate::{bench, debian, firmware, panics, workspace};
 use anyhow::{Context, Result};

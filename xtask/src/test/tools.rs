@@ -17,6 +17,9 @@ pub const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", features: &
 /// Finds dependencies that nothing uses.
 pub const MACHETE: Tool = Tool { name: "cargo-machete", version: "0.9.2", features: &[] };
 
+/// Runs libFuzzer.
+pub const FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", features: &[] };
+
 impl Tool {
     /// Where it is, after building it if need be.
     ///
