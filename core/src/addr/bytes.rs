@@ -19,6 +19,12 @@ pub(crate) const fn v4_key([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
+/// Whether these are the bytes of an IPv4 address.
+#[inline]
+pub(crate) const fn is_mapped(key: [u8; 16]) -> bool {
+    u128::from_be_bytes(key) >> 32 == 0xffff
+}
+
 /// The address of this family that has these bytes.
 #[inline]
 pub(crate) fn address_of(key: [u8; 16], family: Family) -> IpAddr {

@@ -12,7 +12,7 @@ mod plan;
 mod pool;
 mod subnet;
 
-pub(crate) use bytes::{address_of, key_of, v4_key};
+pub(crate) use bytes::{address_of, is_mapped, key_of, v4_key};
 pub use dual::{Dual, Family, InstanceIp, NamespaceIp, ServiceIp};
 pub use plan::{
     AddressPlan, CustomAddressError, PlanError, PlanPools, PolicyBlock, SubnetRequestError, WORKER_PREFIX_V4,

@@ -1,7 +1,7 @@
 //! One flow: the keys that it is found by, and what a packet changes of it.
 
 use super::Stage;
-use crate::packet::View;
+use crate::packet::{Protocol, View};
 use crate::slots::RowRef;
 use crate::time::Instant;
 
@@ -45,6 +45,8 @@ pub struct Flow {
     pub fins: Fins,
     /// The local application began it.
     pub outgoing: bool,
+    /// TCP only: the side that did not begin it has spoken.
+    pub answered: bool,
     /// The row of the remote instance's node.
     pub node: u32,
     /// The remote instance: its row in the table, or among the attachments when it is [`Self::within`] this node.
@@ -86,6 +88,7 @@ impl Flow {
         stage: Stage::Opening,
         fins: Fins::NONE,
         outgoing: false,
+        answered: false,
         node: 0,
         instance: RowRef::NONE,
         within: false,
@@ -142,7 +145,8 @@ impl Flow {
     /// REQ-10) and are no sign of life of it.
     ///
     /// The stages follow RFC 6146 section 3.5.2.2:
-    /// - `Opening` until both sides have spoken.
+    /// - `Opening` until both sides have spoken; TCP until the side that began it has acknowledged the answer, so that a SYN alone
+    ///   never makes a connection that lives for hours (RFC 5382 section 5 REQ-5: partially open is transitory).
     /// - A FIN from one side ends nothing: the other may go on to send, or be silent, as long as in any established
     ///   connection. Only FINs from both sides lead to `Closing`.
     /// - A RST from either side leads to `Closing`. Sequence numbers are not tracked, so this may be a stray or forged one that
@@ -153,10 +157,17 @@ impl Flow {
     #[inline]
     pub fn note(&mut self, view: &View, now: Instant, outgoing: bool) {
         self.last_seen = now;
-        if self.stage == Stage::Opening && outgoing != self.outgoing {
+        let answers = outgoing != self.outgoing;
+        if self.protocol == Protocol::Tcp.number() {
+            self.answered |= answers;
+        } else if answers {
             self.stage = Stage::Established;
         }
         if let Some(segment) = view.tcp() {
+            let confirms = self.answered && !answers && segment.flags.ack() && !segment.flags.syn();
+            if self.stage == Stage::Opening && confirms {
+                self.stage = Stage::Established;
+            }
             if segment.flags.fin() {
                 let fin = if outgoing { &mut self.fins.local } else { &mut self.fins.remote };
                 *fin = true;

@@ -8,7 +8,7 @@ pub enum Stage {
     /// Only one side has spoken.
     #[default]
     Opening,
-    /// Both sides have spoken.
+    /// Both sides have spoken; TCP: the side that began it has acknowledged the answer.
     Established,
     /// TCP FINs were seen from both sides, or a RST from one.
     Closing,
@@ -21,7 +21,7 @@ pub enum Stage {
 /// too early begins anew with the next SYN or datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// TCP until both sides have spoken, 30 seconds: several repetitions of a SYN (RFC 6298 section 5). RFC 5382 section 5
+    /// TCP until its handshake is done, 30 seconds: several repetitions of a SYN (RFC 6298 section 5). RFC 5382 section 5
     /// REQ-5 and RFC 7857 section 2.1 ask for 4 minutes.
     pub tcp_opening: Duration,
     /// TCP after that, half-closed connections included: 2 hours 4 minutes at least (RFC 5382 section 5 REQ-5, RFC 6146

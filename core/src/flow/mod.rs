@@ -11,16 +11,15 @@ mod sets;
 pub use entry::{Fins, Flow, FlowKey};
 pub use lifetime::{Lifetimes, Stage};
 
+use crate::addr::is_mapped;
 use crate::index::HashKey;
+use crate::packet::Protocol;
 use crate::slots::{RowRef, Slots};
 use crate::time::Instant;
 use sets::Sets;
 
 /// How many further sets are looked at for a flow to end when all rows are in use and a new flow's own set is empty.
 const FURTHER_SETS: usize = 8;
-
-/// What the 16-byte form of an IPv4 address has in front of its 32 bits (RFC 4291 section 2.5.5.2).
-const V4_MAPPED: u128 = 0xffff;
 
 /// Why a flow is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +108,7 @@ impl<const F: usize> FlowTable<F> {
         now >= self.deadline(flow)
     }
 
-    /// Takes a flow in and returns its row. `ended` is called for each flow that makes room for it.
+    /// Takes a flow in and returns its row. `ended` is called for each flow that makes room for it; the one in row `kept` does not.
     ///
     /// # Errors
     /// [`InsertError`]; at most flows that were dead have ended then.
@@ -117,6 +116,7 @@ impl<const F: usize> FlowTable<F> {
         &mut self,
         flow: Flow,
         now: Instant,
+        kept: Option<usize>,
         mut ended: impl FnMut(&Flow, Ended),
     ) -> Result<usize, InsertError> {
         let (egress_key, ingress_key) = (flow.egress_key(), flow.ingress_key());
@@ -128,8 +128,8 @@ impl<const F: usize> FlowTable<F> {
             }
             self.end(row, Ended::Expired, &mut ended);
         }
-        self.make_room(egress, ingress, now, &mut ended);
-        // There is a row now, always.
+        self.make_room([egress, ingress], now, kept, &mut ended);
+        // There is a row now, but in a table of one whose flow is kept.
         let row = self.slots.take().ok_or(InsertError::Collision)?.row();
         if let Some(place) = self.rows.get_mut(row) {
             *place = flow;
@@ -178,9 +178,9 @@ impl<const F: usize> FlowTable<F> {
     #[inline]
     fn hash_of(&self, key: &FlowKey) -> u64 {
         let ports = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | u64::from(key.protocol);
-        let (src, dst) = (u128::from_be_bytes(key.src), u128::from_be_bytes(key.dst));
-        if src >> 32 == V4_MAPPED && dst >> 32 == V4_MAPPED {
+        if is_mapped(key.src) && is_mapped(key.dst) {
             // An IPv4 key fits two words, which is half of the work.
+            let (src, dst) = (u128::from_be_bytes(key.src), u128::from_be_bytes(key.dst));
             let addresses = (src & 0xffff_ffff) << 32 | dst & 0xffff_ffff;
             return self.hash.hash(&(addresses << 64 | u128::from(ports)).to_le_bytes());
         }
@@ -210,19 +210,25 @@ impl<const F: usize> FlowTable<F> {
     }
 
     /// Sees to it that there is an entry in both sets and a row for a new flow.
-    fn make_room(&mut self, egress: u64, ingress: u64, now: Instant, ended: &mut impl FnMut(&Flow, Ended)) {
+    fn make_room(
+        &mut self,
+        [egress, ingress]: [u64; 2],
+        now: Instant,
+        kept: Option<usize>,
+        ended: &mut impl FnMut(&Flow, Ended),
+    ) {
         if self.egress.is_full(egress) {
-            self.end_one(self.deadest(self.egress.rows(Sets::<F>::number(egress)), now), ended);
+            self.end_one(self.deadest(self.egress.rows(Sets::<F>::number(egress)), now, kept), ended);
         }
         if self.ingress.is_full(ingress) {
-            self.end_one(self.deadest(self.ingress.rows(Sets::<F>::number(ingress)), now), ended);
+            self.end_one(self.deadest(self.ingress.rows(Sets::<F>::number(ingress)), now, kept), ended);
         }
         if self.slots.len() >= F {
             let first = Sets::<F>::number(egress);
             let near = (first..Sets::<F>::COUNT).chain(0..first).take(FURTHER_SETS.saturating_add(1));
-            let spare = { near }.find_map(|set| self.deadest(self.egress.rows(set), now)).or_else(|| {
+            let spare = { near }.find_map(|set| self.deadest(self.egress.rows(set), now, kept)).or_else(|| {
                 let row = self.eviction_hand;
-                self.deadest(core::iter::once(row), now)
+                self.deadest(core::iter::once(row), now, kept)
             });
             self.eviction_hand = self.following(self.eviction_hand);
             self.end_one(spare, ended);
@@ -231,13 +237,13 @@ impl<const F: usize> FlowTable<F> {
 
     /// Which of some rows' flows is to make room, and how it ends: one whose time is over; else the one with the least time
     /// left that is not established TCP; else of these the one with the least time left. Of two alike, the one with the smaller
-    /// egress key.
-    fn deadest(&self, rows: impl Iterator<Item = usize>, now: Instant) -> Option<(usize, Ended)> {
+    /// egress key. Not the one in row `kept`.
+    fn deadest(&self, rows: impl Iterator<Item = usize>, now: Instant, kept: Option<usize>) -> Option<(usize, Ended)> {
         let order = |row| {
             let flow = self.get(row)?;
             Some((self.ending(flow, now), self.deadline(flow), flow.egress_key(), row))
         };
-        let (how, .., row) = rows.filter_map(order).min()?;
+        let (how, .., row) = rows.filter(|row| Some(*row) != kept).filter_map(order).min()?;
         Some((row, how))
     }
 
@@ -245,7 +251,7 @@ impl<const F: usize> FlowTable<F> {
     fn ending(&self, flow: &Flow, now: Instant) -> Ended {
         if self.is_dead(flow, now) {
             Ended::Expired
-        } else if flow.protocol == TCP && flow.stage == Stage::Established {
+        } else if flow.protocol == Protocol::Tcp.number() && flow.stage == Stage::Established {
             Ended::EvictedEstablished
         } else {
             Ended::Evicted
@@ -286,9 +292,6 @@ pub(crate) enum Ended {
     /// It was an established TCP connection and had to make room: nothing else was there to end.
     EvictedEstablished,
 }
-
-/// The protocol number of TCP.
-const TCP: u8 = 6;
 
 #[cfg(test)]
 mod tests;

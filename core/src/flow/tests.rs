@@ -6,6 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+
+const TCP: u8 = 6;
 use crate::addr::Family;
 use crate::packet::samples::{Kind, Sample};
 use crate::packet::{Offload, View};
@@ -51,7 +53,7 @@ fn insert<const F: usize>(
 ) -> (Result<usize, InsertError>, Vec<(u16, Ended)>) {
     let mut ended = Vec::new();
     let flow = Flow { last_seen: now, ..flow };
-    let result = table.insert(flow, now, |f, how| ended.push((f.local_port, how)));
+    let result = table.insert(flow, now, None, |f, how| ended.push((f.local_port, how)));
     (result, ended)
 }
 
@@ -276,7 +278,7 @@ fn without_a_free_row_the_next_set_makes_room_or_at_last_any_row() {
             })
             .unwrap();
         let mut ended = Vec::new();
-        table.insert(Flow { last_seen: at(1), ..newcomer }, at(1), |f, how| ended.push((*f, how))).unwrap();
+        table.insert(Flow { last_seen: at(1), ..newcomer }, at(1), None, |f, how| ended.push((*f, how))).unwrap();
         let [(victim, Ended::Evicted)] = ended[..] else { panic!("{ended:?}") };
         let set = Sets::<256>::number(table.hash_of(&victim.egress_key()));
         assert_eq!(set, if expected_near { 8 } else { 0 }, "the first row is in set 0");
@@ -292,7 +294,7 @@ fn as_many_flows_as_there_are_rows_find_room_but_for_a_few() {
     let mut early = 0;
     for n in 0..ROWS {
         let flow = flow(UDP, n as u16, 1, (n >> 4) as u16);
-        table.insert(flow, at(0), |_, _| early += 1).unwrap();
+        table.insert(flow, at(0), None, |_, _| early += 1).unwrap();
     }
     assert!(early < ROWS / 200, "{early} of {ROWS} ended early");
     assert_eq!(table.len() as u32, ROWS - early);
@@ -329,12 +331,15 @@ fn stages(segments: &[(bool, u8)]) -> Vec<Stage> {
 }
 
 #[test]
-fn a_connection_is_established_when_both_sides_have_spoken() {
+fn a_connection_is_established_when_its_handshake_is_done() {
     assert_eq!(
-        stages(&[(OUT, SYN), (OUT, SYN), (IN, SYN | ACK), (OUT, ACK)]),
-        [Opening, Opening, Established, Established]
+        stages(&[(OUT, SYN), (OUT, SYN), (IN, SYN | ACK), (IN, SYN | ACK), (OUT, ACK)]),
+        [Opening, Opening, Opening, Opening, Established]
     );
-    assert_eq!(stages(&[(OUT, SYN), (IN, SYN)]), [Opening, Established], "both at once");
+    let at_once = [(OUT, SYN), (IN, SYN), (OUT, SYN | ACK), (IN, SYN | ACK), (OUT, ACK)];
+    assert_eq!(stages(&at_once), [Opening, Opening, Opening, Opening, Established]);
+    assert_eq!(stages(&[(OUT, SYN), (OUT, ACK), (OUT, ACK)]), [Opening; 3], "nobody has answered");
+    assert_eq!(stages(&[(OUT, ACK), (IN, ACK), (OUT, ACK)]), [Opening, Opening, Established], "taken up amid");
 }
 
 #[test]
@@ -343,13 +348,15 @@ fn a_connection_closes_with_fins_from_both_sides_not_from_one() {
         let segments = [
             (OUT, SYN),
             (IN, SYN | ACK),
+            (OUT, ACK),
             (one, FIN | ACK),
             (one, FIN | ACK),
             (other, ACK),
             (other, FIN | ACK),
             (one, ACK),
         ];
-        let expected = [Opening, Established, Established, Established, Established, Closing, Closing];
+        let expected =
+            [Opening, Opening, Established, Established, Established, Established, Closing, Closing];
         assert_eq!(stages(&segments), expected);
     }
 }
@@ -358,7 +365,7 @@ fn a_connection_closes_with_fins_from_both_sides_not_from_one() {
 fn a_rst_from_either_side_closes_and_later_segments_keep_but_do_not_establish_it() {
     for side in [OUT, IN] {
         let segments = [(OUT, SYN), (IN, SYN | ACK), (side, RST), (OUT, ACK), (IN, ACK)];
-        assert_eq!(stages(&segments), [Opening, Established, Closing, Closing, Closing]);
+        assert_eq!(stages(&segments), [Opening, Opening, Closing, Closing, Closing]);
     }
     assert_eq!(stages(&[(OUT, SYN), (IN, RST | ACK)]), [Opening, Closing], "refused");
 }
@@ -501,7 +508,7 @@ proptest! {
                     let new = Flow { stage, last_seen: now, ..flow(protocol, port, dialled, remote) };
                     let before = model.clone();
                     let mut ended = Vec::new();
-                    let result = table.insert(new, now, |f, how| ended.push((*f, how)));
+                    let result = table.insert(new, now, None, |f, how| ended.push((*f, how)));
                     let rivals: Vec<_> = before.values()
                         .filter(|(f, _)| f.egress_key() == new.egress_key() || f.ingress_key() == new.ingress_key())
                         .collect();

@@ -45,6 +45,9 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
     let packet = buf.get(..usize::from(total_len)).ok_or(Malformed::Truncated)?;
     let payload = packet.get(usize::from(header_len)..).ok_or(Malformed::TotalLength)?;
 
+    if let Some(options) = packet.get(20..usize::from(header_len)).filter(|options| !options.is_empty()) {
+        check_options(options)?;
+    }
     let fragment = Fragment {
         offset: ip.frag_offset(),
         // An IPv4 packet is below 2¹⁶ bytes.
@@ -70,6 +73,31 @@ fn parse_v4(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
         offload,
     })
 }
+
+/// An IPv4 source route would take the packet to addresses that nobody translated (RFC 7126 sections 4.3 and 4.4). What is not well formed
+/// among the options is left to who reads them.
+#[inline(never)]
+fn check_options(mut options: &[u8]) -> Result<(), Malformed> {
+    loop {
+        let len = match options {
+            [] | [END_OF_OPTIONS, ..] => return Ok(()),
+            [NO_OPERATION, ..] => 1,
+            [LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, ..] => return Err(Malformed::SourceRoute),
+            [_, len, ..] if *len >= 2 => usize::from(*len),
+            [..] => return Ok(()),
+        };
+        match options.get(len..) {
+            Some(rest) => options = rest,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The numbers of IPv4 options that matter here (RFC 791 section 3.1).
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
 
 #[inline]
 fn parse_v6(buf: &[u8], offload: Offload) -> Result<View, Malformed> {
@@ -271,6 +299,13 @@ fn transport_header<const LEN: usize>(payload: &[u8]) -> Result<&[u8; LEN], Malf
 /// An unfinished checksum of a protocol that we rewrite must be where that protocol has its checksum; any other just inside.
 #[inline]
 fn check_offload(view: View) -> Result<View, Malformed> {
+    if view.offload == Offload::NONE {
+        return Ok(view);
+    }
+    // Nobody can finish a checksum that is spread over several packets, or cut one of them into segments.
+    if !view.fragment.is_whole() {
+        return Err(Malformed::Offload);
+    }
     match view.offload.checksum {
         Checksum::Full => Ok(view),
         Checksum::Partial { start, offset } => check_partial(view, start, offset),
@@ -280,8 +315,6 @@ fn check_offload(view: View) -> Result<View, Malformed> {
 fn check_partial(view: View, start: u16, offset: u16) -> Result<View, Malformed> {
     let end = usize::from(start).saturating_add(usize::from(offset)).saturating_add(2);
     let fits = match checksum_offset(view.protocol) {
-        // The network card can't finish what is spread over several packets.
-        Some(_) if view.transport == Transport::LaterFragment => false,
         Some(expected) => start == view.transport_offset && offset == expected,
         None => true,
     };

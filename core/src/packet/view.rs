@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::addr::{Family, address_of, key_of};
+use crate::addr::{Family, address_of, is_mapped, key_of};
 
 /// Why bytes are no packet that can be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +20,8 @@ pub enum Malformed {
     Truncated,
     /// An IPv6 extension header is cut off, there are more than eight, or one stands where it must not (RFC 8200 §4.1).
     ExtensionHeaders,
-    /// An IPv6 routing header with segments left: the packet is not for its destination address (RFC 8200 §4.4, RFC 5095).
+    /// An IPv6 routing header with segments left, or an IPv4 source route: the packet is not for its destination address (RFC 8200 §4.4,
+    /// RFC 5095, RFC 7126 §4.3).
     SourceRoute,
     /// A fragment that ends beyond 65,535 bytes, or that is not the last and is not made of whole eight bytes (RFC 791 §3.2, RFC 8200 §4.5).
     Fragment,
@@ -373,6 +374,14 @@ impl View {
     #[must_use]
     pub fn dst(&self) -> IpAddr {
         address_of(self.dst, self.family)
+    }
+
+    /// Whether an address of an IPv6 packet is an IPv4 address in its mapped form. Such packets appear on no wire (RFC 4291 section
+    /// 2.5.5.2), and tables would take the address for the IPv4 one.
+    #[inline]
+    #[must_use]
+    pub fn has_mapped_address(&self) -> bool {
+        self.family == Family::V6 && (is_mapped(self.src) || is_mapped(self.dst))
     }
 
     /// Source and destination as tables have them.

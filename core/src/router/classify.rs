@@ -1,5 +1,6 @@
 //! What kind of packet it is, as far as the router treats kinds differently.
 
+use crate::addr::Family;
 use crate::packet::{Fragment, IcmpKind, Protocol, Transport, View};
 use crate::stats::DropReason;
 
@@ -17,7 +18,10 @@ pub(super) enum Class {
 /// The class of a packet that is carried at all.
 #[inline]
 pub(super) fn classify(view: &View) -> Result<Class, DropReason> {
-    if !view.protocol().is_translatable() {
+    // Behind the first fragment, IPv6 may have other headers than the transport's next, whose number does not count there (RFC 8200
+    // section 4.5).
+    let is_told = view.family() == Family::V4 || *view.transport() != Transport::LaterFragment;
+    if is_told && !view.protocol().is_translatable() {
         return Err(DropReason::Protocol);
     }
     match (view.transport(), view.fragment()) {

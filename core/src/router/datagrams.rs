@@ -1,5 +1,9 @@
 //! Datagrams that come in fragments: the ones behind the first have no ports, so they follow its flow.
 
+use core::cmp::Reverse;
+use core::net::IpAddr;
+
+use crate::addr::Family;
 use crate::packet::{Fragment, View};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
@@ -29,18 +33,23 @@ impl DatagramKey {
 
     /// The datagram of a fragment that a local application sends.
     pub(super) fn outbound(view: &View, fragment: Fragment) -> Self {
-        Self {
-            from: 0,
-            src: key_of(view.src()),
-            dst: key_of(view.dst()),
-            id: fragment.id,
-            protocol: view.protocol().number(),
-        }
+        let (src, dst) = view.keys();
+        // In IPv6 the number behind the fragment header counts in the first fragment only.
+        let protocol = match view.family() {
+            Family::V4 => view.protocol().number(),
+            Family::V6 => 0,
+        };
+        Self { from: 0, src, dst, id: fragment.id, protocol }
     }
 
-    /// The datagram of a fragment that a peer sends.
-    pub(super) fn inbound(peer: usize, view: &View, fragment: Fragment) -> Self {
-        Self { from: (peer as u32).saturating_add(1), ..Self::outbound(view, fragment) }
+    /// The datagram of a fragment that a peer sends to the instance with this namespace IP.
+    pub(super) fn inbound(peer: usize, view: &View, fragment: Fragment, local: IpAddr) -> Self {
+        Self { from: (peer as u32).saturating_add(1), dst: key_of(local), ..Self::outbound(view, fragment) }
+    }
+
+    /// Whether both come from one sender.
+    fn has_sender_of(&self, other: &Self) -> bool {
+        (self.from, self.src) == (other.from, other.src)
     }
 }
 
@@ -163,11 +172,16 @@ impl<const D: usize> Datagrams<D> {
         }
     }
 
-    /// Remembers the flow that a first fragment went by. Says whether another datagram had to be forgotten for it before its time.
+    /// The flow of a datagram that is known.
+    pub(super) fn flow_of(&mut self, now: Instant, key: &DatagramKey) -> Option<RowRef> {
+        self.find(now, key).map(|datagram| datagram.flow)
+    }
+
+    /// Remembers the flow that a first fragment went by. Says whether another datagram had to be forgotten for it before its time: the
+    /// oldest of the sender that has most, so that nobody takes the room of all others.
     pub(super) fn begin(&mut self, now: Instant, key: DatagramKey, fragment: Fragment, flow: RowRef) -> bool {
         let free = self.rows.iter().position(|row| !row.used || row.is_outdated(now));
-        let oldest = || self.rows.iter().enumerate().min_by_key(|(_, row)| row.since).map(|(place, _)| place);
-        let Some(row) = free.or_else(oldest).and_then(|place| self.rows.get_mut(place)) else {
+        let Some(row) = free.or_else(|| self.most_dispensable()).and_then(|place| self.rows.get_mut(place)) else {
             return false;
         };
         self.used = self.used.saturating_add(usize::from(!row.used));
@@ -190,6 +204,13 @@ impl<const D: usize> Datagrams<D> {
             self.used = self.used.saturating_sub(1);
         }
         Ok(flow)
+    }
+
+    /// The row of the oldest datagram of the sender that has most.
+    fn most_dispensable(&self) -> Option<usize> {
+        let of_sender = |row: &Datagram| self.rows.iter().filter(|other| other.key.has_sender_of(&row.key)).count();
+        let rows = self.rows.iter().enumerate();
+        rows.min_by_key(|(_, row)| (Reverse(of_sender(row)), row.since)).map(|(place, _)| place)
     }
 
     fn find(&mut self, now: Instant, key: &DatagramKey) -> Option<&mut Datagram> {
@@ -308,5 +329,23 @@ mod tests {
         assert!(!begin(31, 4), "2 is outdated");
         let mut is_known = |id| datagrams.check_first(Instant::from_secs(31), &key(id)).is_err();
         assert_eq!([1, 2, 3, 4].map(&mut is_known), [false, false, true, true]);
+    }
+
+    #[test]
+    fn who_has_most_makes_room() {
+        let mut datagrams = Datagrams::<4>::new();
+        let key = |src, id| DatagramKey { id, src: [src; 16], ..KEY };
+        let mut begin = |src, id: u32| {
+            datagrams.begin(Instant::from_secs(id.into()), key(src, id), fragment(0, 8, true), RowRef::NONE)
+        };
+        assert!(!begin(1, 0));
+        for id in 1..4 {
+            assert!(!begin(2, id));
+        }
+        assert!(begin(2, 4));
+        assert!(begin(3, 5));
+        let mut is_known = |(src, id)| datagrams.check_first(Instant::from_secs(5), &key(src, id)).is_err();
+        let known = [(1, 0), (2, 1), (2, 2), (2, 3), (2, 4), (3, 5)].map(&mut is_known);
+        assert_eq!(known, [true, false, false, true, true, true]);
     }
 }

@@ -50,7 +50,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             protocol: quote.protocol().number(),
         };
         let flow = *self.valid_flow(now, self.flows.find_egress(&key)).ok_or(DropReason::NoFlow)?;
-        if flow.dialled != key_of(view.dst()) {
+        // An application reports on what it was sent itself; the host on everything that it could not pass on.
+        let is_its_own = flow.local == key_of(view.src()) || self.is_host(view.src());
+        if !is_its_own || flow.dialled != key_of(view.dst()) {
             return Err(DropReason::NoFlow);
         }
         let node = flow.node as usize;

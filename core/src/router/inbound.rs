@@ -16,10 +16,26 @@ use crate::time::Instant;
 impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize> Router<S, I, N, F, L> {
     /// Decides on a packet from the node in row `peer` of the table, and rewrites it.
     pub fn inbound(&mut self, now: Instant, peer: usize, packet: &mut [u8], offload: Offload) -> Verdict {
+        self.inbound_beside(now, peer, packet, offload, None)
+    }
+
+    /// As [`Self::inbound`]. The flow in row `kept`, by which the packet was sent on this very node, is not ended to make room.
+    #[inline]
+    pub(super) fn inbound_beside(
+        &mut self,
+        now: Instant,
+        peer: usize,
+        packet: &mut [u8],
+        offload: Offload,
+        kept: Option<usize>,
+    ) -> Verdict {
         let view = match View::parse(packet, offload) {
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
         };
+        if view.has_mapped_address() {
+            return self.drop(DropReason::NotUnicast);
+        }
         let class = classify(&view);
         if let Ok(Class::Ports(src_port, dst_port)) = class
             && view.fragment().is_none()
@@ -39,10 +55,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         match class {
             Ok(Class::Ports(src_port, dst_port)) => {
                 let key = ingress_key(&view, key_of(local), src_port, dst_port);
-                self.inbound_by_ports(now, peer, &key, packet, &view, attachment)
+                let end = LocalEnd { attachment, local, kept };
+                self.inbound_by_ports(now, peer, &key, packet, &view, &end)
             }
             Ok(Class::Later(fragment)) => {
-                let datagram = DatagramKey::inbound(peer, &view, fragment);
+                let datagram = DatagramKey::inbound(peer, &view, fragment, local);
                 match self.follow_datagram(now, &datagram, fragment) {
                     Ok(row) => self.deliver(now, row, packet, &view),
                     Err(reason) => self.drop(reason),
@@ -75,22 +92,24 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         key: &FlowKey,
         packet: &mut [u8],
         view: &View,
-        attachment: RowRef,
+        end: &LocalEnd,
     ) -> Verdict {
-        let first = view.fragment().map(|fragment| (DatagramKey::inbound(peer, view, fragment), fragment));
+        let datagram = |fragment| (DatagramKey::inbound(peer, view, fragment, end.local), fragment);
+        let first = view.fragment().map(datagram);
         if let Some((datagram, _)) = &first
-            && let Err(reason) = self.datagrams.check_first(now, datagram)
+            && let Err(reason) = self.check_first(now, datagram)
         {
             return self.drop(reason);
         }
-        let row = match self.inbound_flow(now, peer, key, view, attachment) {
+        let row = match self.inbound_flow(now, peer, key, view, end) {
             Ok(Some(row)) => row,
             Ok(None) => return Verdict::Wait { address: view.src(), asker: RowRef::NONE },
             Err(reason) => return self.drop(reason),
         };
+        let flow = self.flows.reference(row).unwrap_or(RowRef::NONE);
         let verdict = self.deliver(now, row, packet, view);
         if let Some((datagram, fragment)) = first {
-            self.begin_datagram(now, datagram, fragment, row, &verdict);
+            self.begin_datagram(now, datagram, fragment, flow, &verdict);
         }
         verdict
     }
@@ -102,7 +121,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         peer: usize,
         key: &FlowKey,
         view: &View,
-        attachment: RowRef,
+        end: &LocalEnd,
     ) -> Result<Option<usize>, DropReason> {
         if let Some(row) = self.flows.find_ingress(key)
             && let Some(flow) = self.flows.get(row)
@@ -116,7 +135,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             }
             self.end_flow(row);
         }
-        self.begin_inbound(now, peer, key, view, attachment)
+        self.begin_inbound(now, peer, key, view, end)
     }
 
     /// Begins a flow for a peer's packet that belongs to none, and returns its row; none when the table does not know whose
@@ -127,8 +146,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         peer: usize,
         key: &FlowKey,
         view: &View,
-        attachment: RowRef,
+        end: &LocalEnd,
     ) -> Result<Option<usize>, DropReason> {
+        let attachment = end.attachment;
         let family = view.family();
         let Some(sender) = self.sender(peer, view.src())? else {
             return Ok(None);
@@ -150,7 +170,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             last_seen: now,
             ..Flow::EMPTY
         };
-        self.begin_flow(flow, now).map(Some)
+        self.begin_flow(flow, now, end.kept).map(Some)
     }
 
     /// The instance of `peer` that has the source address; none when the table does not know whose it is. What this node's
@@ -205,6 +225,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 #[inline]
 fn ingress_key(view: &View, dst: [u8; 16], src_port: u16, dst_port: u16) -> FlowKey {
     FlowKey { src: view.keys().0, dst, src_port, dst_port, protocol: view.protocol().number() }
+}
+
+/// The local end of a packet from a peer.
+struct LocalEnd {
+    /// The instance that it is for.
+    attachment: RowRef,
+    /// That one's namespace IP.
+    local: IpAddr,
+    /// The flow that sent the packet, if it is from this very node.
+    kept: Option<usize>,
 }
 
 /// The remote end of a flow that a packet from it begins.

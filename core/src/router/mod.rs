@@ -202,6 +202,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         !self.attachments.is_current(flow.attachment) || !self.is_remote_current(flow)
     }
 
+    /// Whether the address is that of this node's own host: the last one of its subnet.
+    fn is_host(&self, namespace_ip: IpAddr) -> bool {
+        let subnet = self.rules.get().and_then(|rules| rules.subnet);
+        subnet.is_some_and(|subnet| subnet.offset_of(namespace_ip) == Some(subnet.last_host()))
+    }
+
     /// Whether the node in a row is this one.
     #[inline]
     fn is_self(&self, node: usize) -> bool {
@@ -209,7 +215,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// Takes a flow in and counts it in.
-    fn begin_flow(&mut self, flow: Flow, now: Instant) -> Result<usize, DropReason> {
+    /// The flow in row `kept` makes no room for it: it is the other half.
+    fn begin_flow(&mut self, flow: Flow, now: Instant, kept: Option<usize>) -> Result<usize, DropReason> {
         let (table, counters) = (&mut self.table, &mut self.counters);
         let ended = |flow: &Flow, how: Ended| {
             table.count_flow(flow.counted(), false);
@@ -220,26 +227,39 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 counters.established_evicted = counters.established_evicted.wrapping_add(1);
             }
         };
-        let row = self.flows.insert(flow, now, ended).map_err(|_| DropReason::ReverseCollision)?;
+        let row = self.flows.insert(flow, now, kept, ended).map_err(|_| DropReason::ReverseCollision)?;
         self.table.count_flow(flow.counted(), true);
         self.counters.flows_begun = self.counters.flows_begun.wrapping_add(1);
         Ok(row)
     }
 
     /// Remembers the flow that a first fragment went by, when it went on.
-    fn begin_datagram(&mut self, now: Instant, key: DatagramKey, fragment: Fragment, row: usize, verdict: &Verdict) {
+    fn begin_datagram(&mut self, now: Instant, key: DatagramKey, fragment: Fragment, flow: RowRef, verdict: &Verdict) {
         let goes_on = matches!(verdict, Verdict::Forward { .. } | Verdict::Fragment { .. } | Verdict::Deliver { .. });
-        if goes_on
-            && let Some(flow) = self.flows.reference(row)
-            && self.datagrams.begin(now, key, fragment, flow)
-        {
+        if goes_on && self.datagrams.begin(now, key, fragment, flow) {
             self.counters.datagrams_evicted = self.counters.datagrams_evicted.wrapping_add(1);
         }
     }
 
     /// The row of the flow that a fragment behind the first goes by.
     fn follow_datagram(&mut self, now: Instant, key: &DatagramKey, fragment: Fragment) -> Result<usize, DropReason> {
-        let flow = self.datagrams.follow(now, key, fragment)?;
+        let flow = self.datagrams.flow_of(now, key).ok_or(DropReason::FragmentUnknown)?;
+        let row = self.row_of(now, flow)?;
+        self.datagrams.follow(now, key, fragment)?;
+        Ok(row)
+    }
+
+    /// Whether a first fragment begins a datagram that is not known yet.
+    fn check_first(&mut self, now: Instant, key: &DatagramKey) -> Result<(), DropReason> {
+        let Some(flow) = self.datagrams.flow_of(now, key) else {
+            return Ok(());
+        };
+        self.row_of(now, flow)?;
+        self.datagrams.check_first(now, key)
+    }
+
+    /// The row of a datagram's flow.
+    fn row_of(&self, now: Instant, flow: RowRef) -> Result<usize, DropReason> {
         let row = self.flows.is_current(flow).then_some(flow.row());
         row.filter(|row| self.valid_flow(now, Some(*row)).is_some()).ok_or(DropReason::NoFlow)
     }

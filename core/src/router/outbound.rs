@@ -9,7 +9,7 @@ use super::path::Fit;
 use super::{Router, Verdict, answer};
 use crate::flow::{Flow, FlowKey};
 use crate::mtu::OverlayMtu;
-use crate::packet::{Offload, View, is_one_host, readdress};
+use crate::packet::{Fragment, Offload, View, is_one_host, readdress};
 use crate::policy::NewFlow;
 use crate::slots::RowRef;
 use crate::stats::DropReason;
@@ -24,26 +24,24 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Ok(view) => view,
             Err(_) => return self.drop(DropReason::Malformed),
         };
-        let class = classify(&view);
-        if let Ok(Class::Ports(src_port, dst_port)) = class {
-            let (src, dst) = view.keys();
-            let key = FlowKey { src, dst, src_port, dst_port, protocol: view.protocol().number() };
-            return self.outbound_by_ports(now, &key, packet, &view, reply);
+        if view.has_mapped_address() {
+            return self.drop(DropReason::NotUnicast);
         }
-        if let Err(reason) = self.admit_outbound(&view) {
-            return self.drop(reason);
-        }
-        match class {
-            Ok(Class::Later(fragment)) => {
-                let datagram = DatagramKey::outbound(&view, fragment);
-                match self.follow_datagram(now, &datagram, fragment) {
-                    Ok(row) => self.send(now, row, packet, &view, reply),
-                    Err(reason) => self.drop(reason),
-                }
+        match classify(&view) {
+            Ok(Class::Ports(src_port, dst_port)) => {
+                let (src, dst) = view.keys();
+                let key = FlowKey { src, dst, src_port, dst_port, protocol: view.protocol().number() };
+                self.outbound_by_ports(now, &key, packet, &view, reply)
             }
-            Ok(Class::Error) => self.outbound_error(now, packet, &view),
-            Ok(Class::Ports(..)) => self.drop(DropReason::Protocol),
-            Err(reason) => self.drop(reason),
+            Ok(Class::Later(fragment)) => self.outbound_later(now, fragment, packet, &view, reply),
+            Ok(Class::Error) => match self.admit_outbound(&view) {
+                Ok(()) => self.outbound_error(now, packet, &view),
+                Err(reason) => self.drop(reason),
+            },
+            Err(reason) => {
+                let reason = self.admit_outbound(&view).err().unwrap_or(reason);
+                self.drop(reason)
+            }
         }
     }
 
@@ -90,7 +88,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
         let first = view.fragment().map(|fragment| (DatagramKey::outbound(view, fragment), fragment));
         if let Some((datagram, _)) = &first
-            && let Err(reason) = self.datagrams.check_first(now, datagram)
+            && let Err(reason) = self.check_first(now, datagram)
         {
             return self.drop(reason);
         }
@@ -100,11 +98,29 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Err(Refused::Silently(reason)) => return self.drop(reason),
             Err(Refused::Answered(reason)) => return self.refuse(reason, packet, view, reply),
         };
+        let flow = self.flows.reference(row).unwrap_or(RowRef::NONE);
         let verdict = self.send(now, row, packet, view, reply);
         if let Some((datagram, fragment)) = first {
-            self.begin_datagram(now, datagram, fragment, row, &verdict);
+            self.begin_datagram(now, datagram, fragment, flow, &verdict);
         }
         verdict
+    }
+
+    /// Decides on a fragment behind the first.
+    fn outbound_later(
+        &mut self,
+        now: Instant,
+        fragment: Fragment,
+        packet: &mut [u8],
+        view: &View,
+        reply: &mut [u8],
+    ) -> Verdict {
+        let datagram = DatagramKey::outbound(view, fragment);
+        let row = self.admit_outbound(view).and_then(|()| self.follow_datagram(now, &datagram, fragment));
+        match row {
+            Ok(row) => self.send(now, row, packet, view, reply),
+            Err(reason) => self.drop(reason),
+        }
     }
 
     /// The row of a packet's flow, which begins if there is none. `found` is the row that has its key.
@@ -154,7 +170,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             return self.drop(DropReason::Malformed);
         }
         if is_self {
-            return self.inbound(now, node, packet, view.offload());
+            return self.inbound_beside(now, node, packet, view.offload(), Some(row));
         }
         self.clamp(now, node, packet, view);
         self.forward(node, view, cut)
@@ -195,7 +211,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 }
                 let flow =
                     self.flow_to(now, key, view, attachment, slot).ok_or(Refused::Silently(DropReason::NoInstance))?;
-                self.begin_flow(flow, now).map_err(Refused::Answered)
+                self.begin_flow(flow, now, None).map_err(Refused::Answered)
             }
         }
     }
@@ -238,7 +254,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             return Err(Refused::Answered(reason));
         };
         let flow = self.flow_to(now, key, view, attachment, slot).ok_or(Refused::Silently(DropReason::NoInstance))?;
-        let row = self.begin_flow(flow, now).map_err(Refused::Answered)?;
+        let row = self.begin_flow(flow, now, None).map_err(Refused::Answered)?;
         self.table.advance(service, which, slot);
         Ok(row)
     }

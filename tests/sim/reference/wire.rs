@@ -104,6 +104,11 @@ impl Packet {
         self.tcp_flags() & (SYN | ACK) == SYN
     }
 
+    /// Whether its protocol can be translated. Behind the first fragment of an IPv6 packet none is told.
+    pub fn may_be_translated(&self) -> bool {
+        (self.v6 && self.body == Body::Behind) || is_translatable(self.v6, self.protocol)
+    }
+
     /// Where its checksum lies that covers the addresses.
     pub fn checksum_at(&self) -> Option<usize> {
         if self.body == Body::Behind { None } else { Some(self.body_at + covering_checksum(self.v6, self.protocol)?) }
@@ -111,6 +116,9 @@ impl Packet {
 
     /// Whether what was left for the network card to do fits the packet.
     fn fits(&self, offload: Offload) -> bool {
+        if offload != Offload::NONE && self.fragment.is_some() {
+            return false;
+        }
         let Checksum::Partial { start, offset } = offload.checksum else {
             return true;
         };
@@ -169,7 +177,7 @@ fn read_v4(bytes: &[u8]) -> Option<Packet> {
     }
     let header = usize::from(bytes[0] & 15) * 4;
     let len = usize::from(word(bytes, 2)?);
-    if header < 20 || len < header || bytes.len() < len {
+    if header < 20 || len < header || bytes.len() < len || has_source_route(&bytes[20..header]) {
         return None;
     }
     let flags = word(bytes, 6)?;
@@ -189,6 +197,23 @@ fn read_v4(bytes: &[u8]) -> Option<Packet> {
         dont_fragment: flags & 0x4000 != 0,
         body: read_body(&bytes[header..len], false, protocol, fragment)?,
     })
+}
+
+/// Whether IPv4 options have a source route in front of what can't be read any more.
+fn has_source_route(options: &[u8]) -> bool {
+    let mut at = 0;
+    while at < options.len() {
+        match options[at] {
+            0 => return false,
+            1 => at += 1,
+            131 | 137 => return true,
+            _ => match options.get(at + 1) {
+                Some(len) if *len >= 2 => at += usize::from(*len),
+                _ => return false,
+            },
+        }
+    }
+    false
 }
 
 fn read_v6(bytes: &[u8]) -> Option<Packet> {

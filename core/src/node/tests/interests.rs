@@ -88,6 +88,7 @@ fn established_connections_keep_the_interest_for_hours() {
     let answer = crate::packet::samples::Sample { kind: Kind::Tcp, tcp_flags: 0x12, ..from_server(Family::V4, 0, 5) };
     world.receive(B, &answer.build());
     assert_eq!(world.delivered.len(), 1);
+    world.dial(&crate::packet::samples::Sample { tcp_flags: 0x10, ..dial });
     for _ in 0..120 {
         world.run(60_000);
         if world.said.iter().any(|(_, m)| matches!(m, Message::Hello(_))) {

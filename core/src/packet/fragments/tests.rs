@@ -155,6 +155,8 @@ proptest! {
         let mut options = options;
         options.resize(options.len().next_multiple_of(4), 0);
         let packet = with_options(&Sample::plain(Family::V4, Kind::Udp, 4000), &options);
+        // Source routes go nowhere.
+        prop_assume!(View::parse(&packet, Offload::NONE).is_ok());
         let fragments = cut(&packet, Offload::NONE, mtu);
         prop_assert_eq!(reassembled(&fragments), packet);
     }
@@ -181,7 +183,7 @@ fn a_udp_checksum_that_becomes_zero_is_written_as_ones() {
 fn later_fragments_have_the_options_that_are_to_be_copied() {
     // No-operation, record route (not copied), router alert (copied), timestamp (not), loose source route (copied), end.
     let options =
-        [&[1][..], &[7, 7, 4, 1, 2, 3, 4], &[148, 4, 0, 0], &[68, 4, 5, 0], &[131, 7, 4, 9, 8, 7, 6], &[0]].concat();
+        [&[1][..], &[7, 7, 4, 1, 2, 3, 4], &[148, 4, 0, 0], &[68, 4, 5, 0], &[134, 7, 4, 9, 8, 7, 6], &[0]].concat();
     assert_eq!(options.len(), 24);
     let packet = with_options(&Sample::plain(Family::V4, Kind::Udp, 3000), &options);
     let fragments = cut(&packet, Offload::NONE, 1280);
@@ -189,7 +191,7 @@ fn later_fragments_have_the_options_that_are_to_be_copied() {
     assert_eq!(fragments[0][20..44], options);
     for later in &fragments[1..] {
         assert_eq!(later[0], 0x48);
-        assert_eq!(later[20..32], [148, 4, 0, 0, 131, 7, 4, 9, 8, 7, 6, 0]);
+        assert_eq!(later[20..32], [148, 4, 0, 0, 134, 7, 4, 9, 8, 7, 6, 0]);
     }
 }
 

@@ -1,9 +1,12 @@
 //! ICMP errors reach the application that they are about, and quote what it sent.
 
 use super::harness::*;
-use crate::addr::{Dual, Family};
+use crate::addr::{Dual, Family, Subnet4, Subnet6, WorkerSubnet};
+use crate::ids::{InstanceId, ServiceId};
 use crate::packet::samples::{Kind, Sample, slow_checksum, slow_sum};
+use crate::router::Attachment;
 use crate::stats::DropReason;
+use crate::sync::message::InstanceRecord;
 use crate::table::samples::{instance_ip, namespace_ip, record, service_ip};
 use crate::time::Instant;
 
@@ -105,17 +108,21 @@ fn an_error_about_an_answer_reaches_the_server() {
 fn a_router_of_the_other_node_is_seen_as_itself() {
     for family in FAMILIES {
         let (mut a, mut b) = pair();
-        // The host of B is an instance of its own.
-        b.instance(CLIENTS, 7, B);
-        b.attach(CLIENTS, 7);
-        let host = (instance_ip(CLIENTS, 7), record(CLIENTS, 7, B).namespace_ip);
+        // The host of B is an instance of its own, at the last address of its subnet.
+        let host = (instance_ip(CLIENTS, 7), namespace_ip(B, 62));
+        let record = InstanceRecord { namespace_ip: host.1, ..record(CLIENTS, 7, B) };
+        b.put(CLIENTS, record, B);
+        let id = InstanceId { service: ServiceId(CLIENTS), number: 7 };
+        b.router.attachments.put(Attachment { id, instance_ip: host.0, namespace_ip: host.1 }).unwrap();
+        let v4 = Subnet4::containing(host.1.v4, 26);
+        b.router.set_subnet(WorkerSubnet::new(v4, Subnet6::containing(host.1.v6, 120)).unwrap());
         let request = dial(family, Kind::Udp);
         let wire = a.send(NOW, &request.build()).to(B);
         let inside = b.receive(NOW, A, &wire).delivered();
         let exceeded = [if family == Family::V4 { 11 } else { 3 }, 0];
         let passed = b.send(NOW, &error(family, exceeded, host.1, client(0).0, &inside)).to(A);
         assert_eq!(a.receive(NOW, B, &passed), Fate::Wait(host.0.of(family)), "A does not know it yet");
-        a.instance(CLIENTS, 7, B);
+        a.put(CLIENTS, record, B);
         let told = a.receive(NOW, B, &passed).delivered();
         assert_eq!(told, error(family, exceeded, host.0, client(0).1, &request.build()));
     }
@@ -167,6 +174,11 @@ fn an_error_about_what_was_never_sent_is_not_believed() {
         // A local application can't report about others either, nor to others.
         let from_nobody = error(family, what, namespace_ip(B, 40), client(0).0, &inside);
         assert_eq!(b.send(NOW, &from_nobody), Fate::Drop(DropReason::UnknownSource));
+        // Nor about a neighbour's connection.
+        b.instance(SERVERS, 3, B);
+        b.attach(SERVERS, 3);
+        let from_neighbour = error(family, what, server(3, B).1, client(0).0, &inside);
+        assert_eq!(b.send(NOW, &from_neighbour), Fate::Drop(DropReason::NoFlow));
         let to_another = error(family, what, server(0, B).1, client(1).0, &inside);
         assert_eq!(b.send(NOW, &to_another), Fate::Drop(DropReason::NoFlow));
     }

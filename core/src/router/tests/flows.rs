@@ -57,6 +57,8 @@ fn half_open_connections_live_30_seconds() {
     let mut a = node_with(A, &[B]);
     let syn = segment(Family::V4, SYN, (client(0).1, 4000), (service_ip(DIALLED), 80));
     a.send(at(0), &syn.build()).to(B);
+    // An answer alone does not make a connection of it.
+    a.receive(at(0), B, &answer_to(&syn, server(0, B).0, client(0).1).build()).delivered();
     a.router.expire_flows(millis(29_999), 64);
     assert_eq!(a.router.flows.len(), 1);
     a.router.expire_flows(at(30), 64);
@@ -146,6 +148,8 @@ fn a_port_that_is_used_again_after_the_close_is_balanced_anew_at_both_ends() {
         let answer = segment(Family::V4, SYN_ACK, (server(number, B).1, 80), (client(0).0, 4000));
         let back = b.send(at(0), &answer.build()).to(A);
         a.receive(at(0), B, &back).delivered();
+        let confirmed = segment(Family::V4, ACK, na, dialled);
+        b.receive(at(0), A, &a.send(at(0), &confirmed.build()).to(B)).delivered();
         if number == 1 || b.router.counters.flows_begun < 3 {
             let wire = a.send(at(0), &fin.build()).to(B);
             b.receive(at(0), A, &wire).delivered();
@@ -184,6 +188,8 @@ fn a_full_table_ends_established_tcp_last_and_counts_what_it_ends() {
         a.send(at(1), &dial(Kind::Tcp, port).build()).to(B);
         let answer = answer_to(&dial(Kind::Tcp, port), server(0, B).0, client(0).1);
         a.receive(at(1), B, &answer.build()).delivered();
+        let confirmed = segment(Family::V4, ACK, (client(0).1, port), (service_ip(DIALLED), 80));
+        a.send(at(1), &confirmed.build()).to(B);
     }
     let evicted = |a: &Side<64, 4>| (a.router.counters.flows_evicted, a.router.counters.established_evicted);
     assert_eq!(evicted(&a), (4, 0), "the datagrams made room");
@@ -273,6 +279,9 @@ fn the_server_of_a_client_that_is_gone_is_reset_too() {
     b.receive(at(0), A, &wire).delivered();
     let answer = answer_to(&dial, server(0, B).1, client(0).0);
     b.send(at(0), &answer.build()).to(A);
+    let confirmed = segment(Family::V4, ACK, (client(0).1, 4000), (service_ip(DIALLED), 80));
+    let wire = readdressed(&confirmed, client(0).0, server(0, B).1);
+    b.receive(at(0), A, &wire).delivered();
     b.withdraw(CLIENTS, 0);
     let resets = b.sweep(64);
     assert_eq!(resets.len(), 1);

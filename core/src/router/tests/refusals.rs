@@ -205,6 +205,14 @@ fn an_ipv4_address_in_its_mapped_form_is_nobodys() {
     assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &from.build()));
     let to = Sample { dst: mapped(server(0, B).1), ..inside };
     assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &to.build()));
+    // Not even when there is a flow of the IPv4 addresses.
+    let over_v4 = packet(Family::V4, Kind::Udp, (client(0).1, 1), (service_ip(DIALLED), 2));
+    b.receive(NOW, A, &a.send(NOW, &over_v4.build()).to(B)).delivered();
+    let out = Sample { src: mapped(client(0).1), dst: mapped(service_ip(DIALLED)), ..to.clone() };
+    assert_dropped(&mut a, DropReason::NotUnicast, |a| a.send(NOW, &out.build()));
+    assert_dropped(&mut a, DropReason::NotUnicast, |a| a.send(at(60), &out.build()));
+    let inside = Sample { src: mapped(client(0).0), dst: mapped(server(0, B).1), ..to };
+    assert_dropped(&mut b, DropReason::NotUnicast, |b| b.receive(NOW, A, &inside.build()));
 }
 
 #[test]

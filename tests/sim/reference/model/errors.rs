@@ -4,7 +4,7 @@ use acorn_core::packet::Offload;
 
 use super::super::sums;
 use super::super::wire::{Body, NoQuote, Packet, Quote};
-use super::flows::Key;
+use super::flows::{Flow, Key};
 use super::inbound::Stopped;
 use super::{Attachment, Model, Outcome, Reason, SELF, of};
 
@@ -33,7 +33,8 @@ impl Model {
             dst_port: quote.ports.0,
             protocol: quote.protocol,
         };
-        let flow = self.by_egress(&key).filter(|flow| flow.dialled == packet.dst).ok_or("no_flow")?;
+        let is_its_own = |flow: &&Flow| flow.dialled == packet.dst && flow.local == packet.src;
+        let flow = self.by_egress(&key).filter(is_its_own).ok_or("no_flow")?;
         if flow.is_over(now) || self.is_stale(flow) {
             return Err("no_flow");
         }

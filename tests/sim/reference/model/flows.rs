@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::wire::{ACK, FIN, ICMP, ICMPV6, Packet, RST, TCP, UDP};
+use super::super::wire::{ACK, FIN, ICMP, ICMPV6, Packet, RST, SYN, TCP, UDP};
 use super::{FLOWS, Model, Reason, Token, answers};
 
 /// How a packet finds its flow.
@@ -33,6 +33,10 @@ pub struct Flow {
     pub instance: Token,
     pub last_seen: u64,
     pub last_ack: u32,
+    /// Whether the local application began it.
+    pub outgoing: bool,
+    /// TCP: the side that began it has acknowledged what the other said.
+    pub confirmed: bool,
     /// Which sides have spoken, and which have sent a FIN: the local one, the remote one.
     pub spoken: [bool; 2],
     pub finished: [bool; 2],
@@ -71,7 +75,7 @@ impl Flow {
     pub fn stage(&self) -> Stage {
         if self.protocol == TCP && (self.reset || self.finished == [true, true]) {
             Stage::Closing
-        } else if self.spoken == [true, true] {
+        } else if self.spoken == [true, true] && (self.protocol != TCP || self.confirmed) {
             Stage::Established
         } else {
             Stage::Opening
@@ -102,6 +106,10 @@ impl Flow {
         self.last_seen = now;
         self.spoken[side] = true;
         let flags = packet.tcp_flags();
+        let other_has_spoken = self.spoken[1 - side];
+        if is_local == self.outgoing && other_has_spoken && flags & ACK != 0 && flags & SYN == 0 {
+            self.confirmed = true;
+        }
         self.finished[side] |= flags & FIN != 0;
         self.reset |= flags & RST != 0;
         if let super::super::wire::Body::Tcp { ack, .. } = packet.body
@@ -146,8 +154,8 @@ impl Model {
         self.flows.retain(|flow| flow.token != token);
     }
 
-    /// Takes a flow in, if a flow that is not over has neither of its keys.
-    pub fn begin(&mut self, now: u64, flow: Flow) -> Result<Token, Reason> {
+    /// Takes a flow in, if a flow that is not over has neither of its keys. `kept` does not make room for it.
+    pub fn begin(&mut self, now: u64, flow: Flow, kept: Option<Token>) -> Result<Token, Reason> {
         let (egress, ingress) = (flow.egress(), flow.ingress());
         let has_a_key = |old: &Flow| old.egress() == egress || old.ingress() == ingress;
         if self.flows.iter().any(|old| has_a_key(old) && !old.is_over(now)) {
@@ -155,7 +163,7 @@ impl Model {
         }
         self.flows.retain(|old| !has_a_key(old));
         if self.flows.len() == FLOWS {
-            self.make_room(now);
+            self.make_room(now, kept);
         }
         self.tokens += 1;
         self.flows.push(Flow { token: self.tokens, ..flow });
@@ -163,13 +171,14 @@ impl Model {
         Ok(self.tokens)
     }
 
-    fn make_room(&mut self, now: u64) {
+    fn make_room(&mut self, now: u64, kept: Option<Token>) {
         let rank = |flow: &Flow| {
             let is_established_tcp = flow.protocol == TCP && flow.stage() == Stage::Established;
             let class = if flow.is_over(now) { 0 } else { 1 + u8::from(is_established_tcp) };
             (class, flow.end(), flow.egress())
         };
-        let Some(first) = self.flows.iter().min_by_key(|flow| rank(flow)) else {
+        let Some(first) = self.flows.iter().filter(|flow| Some(flow.token) != kept).min_by_key(|flow| rank(flow))
+        else {
             return;
         };
         let (token, class) = (first.token, rank(first).0);

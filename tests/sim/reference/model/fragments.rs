@@ -82,7 +82,8 @@ impl Model {
     /// The datagram of a fragment; none when it is no fragment.
     pub fn datagram_key(peer: Option<u32>, packet: &Packet, dst: IpAddr) -> Option<DatagramKey> {
         let id = packet.fragment?.id;
-        Some(DatagramKey { peer, src: packet.src, dst, id, protocol: packet.protocol })
+        let protocol = if packet.v6 { 0 } else { packet.protocol };
+        Some(DatagramKey { peer, src: packet.src, dst, id, protocol })
     }
 
     fn datagram(&self, now: u64, key: DatagramKey) -> Option<usize> {
@@ -103,9 +104,12 @@ impl Model {
         let is_free = |place: &Option<Datagram>| place.as_ref().is_none_or(|datagram| datagram.is_outdated(now));
         let free = self.datagrams.iter().position(is_free);
         self.counters.datagrams_evicted += u64::from(free.is_none());
+        let sender = |at: usize| self.datagrams[at].as_ref().map(|datagram| (datagram.key.peer, datagram.key.src));
+        let of_sender = |at: usize| (0..ATTACHMENTS).filter(|other| sender(*other) == sender(at)).count();
         // Of those that began at the same time, one is as good as the other.
-        let since = |at: &usize| self.datagrams[*at].as_ref().map(|datagram| datagram.since);
-        let Some(at) = free.or_else(|| (0..ATTACHMENTS).min_by_key(since)) else { return };
+        let since = |at: usize| self.datagrams[at].as_ref().map(|datagram| datagram.since);
+        let oldest_of_most = || (0..ATTACHMENTS).min_by_key(|at| (std::cmp::Reverse(of_sender(*at)), since(*at)));
+        let Some(at) = free.or_else(oldest_of_most) else { return };
         self.datagrams[at] = Some(Datagram { key, flow, since: now, fragments: vec![fragment], broken: false });
     }
 

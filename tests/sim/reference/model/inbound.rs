@@ -18,6 +18,18 @@ pub enum Stopped {
 
 impl Model {
     pub fn inbound(&mut self, now: u64, peer: u32, bytes: &[u8], offload: Offload) -> Outcome {
+        self.inbound_beside(now, peer, bytes, offload, None)
+    }
+
+    /// As [`Self::inbound`]; the flow by which this node itself sent the packet makes no room.
+    pub fn inbound_beside(
+        &mut self,
+        now: u64,
+        peer: u32,
+        bytes: &[u8],
+        offload: Offload,
+        kept: Option<Token>,
+    ) -> Outcome {
         let Some(packet) = Packet::read(bytes, offload) else {
             return self.drop("malformed");
         };
@@ -28,13 +40,13 @@ impl Model {
             return self.drop("not_ours");
         };
         let local = of(attachment.namespace_ip, &packet);
-        if !wire::is_translatable(packet.v6, packet.protocol) {
+        if !packet.may_be_translated() {
             return self.drop("protocol");
         }
         let outcome = match packet.body {
             Body::Behind => self.inbound_behind(now, peer, bytes, &packet, offload, local),
             Body::Message { .. } => self.inbound_error(now, peer, bytes, &packet, offload, &attachment),
-            _ => self.inbound_whole(now, peer, bytes, &packet, offload, &attachment),
+            _ => self.inbound_whole(now, peer, bytes, &packet, offload, (&attachment, kept)),
         };
         match outcome {
             Ok(outcome) => outcome,
@@ -51,7 +63,7 @@ impl Model {
         bytes: &[u8],
         packet: &Packet,
         offload: Offload,
-        attachment: &Attachment,
+        (attachment, kept): (&Attachment, Option<Token>),
     ) -> Result<Outcome, Stopped> {
         let local = of(attachment.namespace_ip, packet);
         let datagram = Self::datagram_key(Some(peer), packet, local);
@@ -60,7 +72,7 @@ impl Model {
         }
         let (src_port, dst_port) = packet.ports();
         let key = Key { src: packet.src, dst: local, src_port, dst_port, protocol: packet.protocol };
-        let flow = self.inbound_flow(now, peer, &key, packet, attachment)?;
+        let flow = self.inbound_flow(now, peer, &key, packet, (attachment, kept))?;
         let outcome = self.deliver(now, flow, peer, bytes, packet, offload);
         if let Some(key) = datagram {
             self.remember(now, key, packet, flow);
@@ -75,7 +87,7 @@ impl Model {
         peer: u32,
         key: &Key,
         packet: &Packet,
-        attachment: &Attachment,
+        (attachment, kept): (&Attachment, Option<Token>),
     ) -> Result<Token, Stopped> {
         if let Some(flow) = self.by_ingress(key).cloned() {
             let is_stale = self.is_stale(&flow);
@@ -104,11 +116,13 @@ impl Model {
             instance,
             last_seen: 0,
             last_ack: 0,
+            outgoing: false,
+            confirmed: false,
             spoken: [false; 2],
             finished: [false; 2],
             reset: false,
         };
-        self.begin(now, flow).map_err(Stopped::Dropped)
+        self.begin(now, flow, kept).map_err(Stopped::Dropped)
     }
 
     /// The instance of a peer that has the source address.

@@ -25,7 +25,7 @@ impl Model {
         if !super::is_in_service_nets(packet.dst) {
             return self.drop("not_a_service");
         }
-        if !wire::is_translatable(packet.v6, packet.protocol) {
+        if !packet.may_be_translated() {
             return self.drop("protocol");
         }
         match packet.body {
@@ -85,7 +85,7 @@ impl Model {
                 let number = self.pick(now, id, which, key, packet).map_err(Refused::Answered)?;
                 let instance = self.services[&id].instances[&number].clone();
                 let flow = outgoing(key, packet, &attachment, &instance);
-                let flow = self.begin(now, flow).map_err(Refused::Answered)?;
+                let flow = self.begin(now, flow, None).map_err(Refused::Answered)?;
                 if let Some(service) = self.services.get_mut(&id) {
                     service.ips[which].1 = number.wrapping_add(1);
                 }
@@ -97,7 +97,7 @@ impl Model {
                     return Err(Refused::Answered("no_instance"));
                 }
                 let flow = outgoing(key, packet, &attachment, &instance);
-                self.begin(now, flow).map_err(Refused::Answered)
+                self.begin(now, flow, None).map_err(Refused::Answered)
             }
         }
     }
@@ -144,7 +144,7 @@ impl Model {
         let mut buffer = bytes.to_vec();
         sums::translate(&mut buffer, packet, offload, flow.local_instance, flow.remote);
         if flow.node == SELF {
-            return self.inbound(now, SELF, &buffer, offload);
+            return self.inbound_beside(now, SELF, &buffer, offload, Some(flow.token));
         }
         self.clamp(&mut buffer, packet, offload, mtu);
         self.forward(flow.node, packet, buffer, is_too_long.then_some(mtu))
@@ -204,6 +204,8 @@ fn outgoing(key: &Key, packet: &Packet, attachment: &Attachment, instance: &Inst
         instance: instance.token,
         last_seen: 0,
         last_ack: 0,
+        outgoing: true,
+        confirmed: false,
         spoken: [false; 2],
         finished: [false; 2],
         reset: false,
