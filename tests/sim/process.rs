@@ -126,11 +126,11 @@ impl Process {
             self.follow_peers(now);
             let Some(node) = &mut self.node else { break };
             match node.poll_output(now, &mut out) {
-                Some(Output::Peer { peer, len }) => self.send(now, peer, &out[..len]),
+                Some(Output::Peer { peer, len, .. }) => self.send(now, peer, &out[..len]),
                 Some(Output::Fragments { peer, len, offload, mtu }) => {
                     self.send_cut(now, peer, &mut out[..len], offload, mtu);
                 }
-                Some(Output::Local { len }) => self.delivered.push_back(out[..len].to_vec()),
+                Some(Output::Local { len, .. }) => self.delivered.push_back(out[..len].to_vec()),
                 None => break,
             }
         }

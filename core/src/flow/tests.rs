@@ -355,8 +355,7 @@ fn a_connection_closes_with_fins_from_both_sides_not_from_one() {
             (other, FIN | ACK),
             (one, ACK),
         ];
-        let expected =
-            [Opening, Opening, Established, Established, Established, Established, Closing, Closing];
+        let expected = [Opening, Opening, Established, Established, Established, Established, Closing, Closing];
         assert_eq!(stages(&segments), expected);
     }
 }

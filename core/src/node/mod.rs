@@ -5,14 +5,14 @@
 //! ([`Node::poll_output`], [`Node::poll_peer`], [`Node::poll_event`]) until there is nothing more. Sealing and opening
 //! payloads is the shell's.
 
+mod lookups;
+mod orders;
 mod pending;
-
-use core::net::IpAddr;
 
 use crate::addr::{AddressPlan, Dual, WorkerSubnet};
 use crate::coordinate::Coordinate;
 use crate::flow::Lifetimes;
-use crate::ids::{Endpoint, InstanceId, NodeKey};
+use crate::ids::{InstanceId, NodeKey};
 use crate::index::HashKey;
 use crate::mtu::OverlayMtu;
 use crate::packet::{Offload, View, reply::MAX_REPLY_LEN};
@@ -21,10 +21,12 @@ use crate::router::{Attachment, Router, Verdict};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::Client;
-use crate::sync::client::{Answer, Outcome, Profile, RequestId, Wanted};
+use crate::sync::client::{Outcome, Profile, RequestId};
 use crate::sync::message::{Adjustment, AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage};
 use crate::table::{Node as Peer, TableFull};
 use crate::time::{Duration, Instant};
+use lookups::reason_of;
+pub use orders::{Action, Output, PeerNews};
 pub use pending::PENDING_LEN;
 use pending::{Origin, Pending, State};
 
@@ -55,90 +57,6 @@ pub struct NodeConfig<'a> {
     pub profile: Profile,
     /// The managers to speak to.
     pub managers: &'a [ManagerRecord],
-}
-
-/// What the shell has to do with the packet that it passed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Seal the first `len` bytes of the packet and send them to the peer.
-    Forward {
-        /// The peer.
-        peer: RowRef,
-        /// The packet's length in bytes.
-        len: usize,
-    },
-    /// Cut the first `len` bytes of the packet into [`Fragments`](crate::packet::Fragments) of at most `mtu` bytes, seal each and send it to the peer.
-    Fragment {
-        /// The peer.
-        peer: RowRef,
-        /// The packet's length in bytes.
-        len: usize,
-        /// The longest fragment.
-        mtu: OverlayMtu,
-    },
-    /// Give the first `len` bytes of the packet to the local network stack.
-    Deliver {
-        /// The packet's length in bytes.
-        len: usize,
-    },
-    /// Give the first `len` bytes of the reply buffer to the local network stack.
-    Reply {
-        /// The reply's length in bytes.
-        len: usize,
-    },
-    /// Nothing: the packet waits, was dropped, or was a message.
-    Nothing,
-}
-
-/// Something that the engine wants to send, in the buffer that was passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Seal the first `len` bytes and send them to the peer.
-    Peer {
-        /// The peer.
-        peer: RowRef,
-        /// The payload's length in bytes.
-        len: usize,
-    },
-    /// Cut the first `len` bytes into [`Fragments`](crate::packet::Fragments) of at most `mtu` bytes, seal each and send it to the peer.
-    Fragments {
-        /// The peer.
-        peer: RowRef,
-        /// The packet's length in bytes.
-        len: usize,
-        /// What the packet's sender left to be done.
-        offload: Offload,
-        /// The longest fragment.
-        mtu: OverlayMtu,
-    },
-    /// Give the first `len` bytes to the local network stack.
-    Local {
-        /// The packet's length in bytes.
-        len: usize,
-    },
-}
-
-/// Another node of which something has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerNews {
-    /// It is new, or its endpoint or boot epoch has changed.
-    Known {
-        /// Names the peer from now on.
-        peer: RowRef,
-        /// Its key.
-        key: NodeKey,
-        /// Where it is.
-        endpoint: Endpoint,
-        /// It has been started again: its tunnel has to be set up anew.
-        restarted: bool,
-    },
-    /// It has been of no interest for [`PEER_LINGER`], or its place was needed.
-    Gone {
-        /// What named the peer.
-        peer: RowRef,
-        /// Its key.
-        key: NodeKey,
-    },
 }
 
 /// The engine of one node. All zero when new.
@@ -297,10 +215,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// The next thing to send, written into `out`, which needs room for [`PENDING_LEN`] bytes.
     pub fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Option<Output> {
         self.release_answered();
-        while self.router.is_sweeping() {
-            if let Some(len) = self.router.poll_sweep(FLOWS_PER_ROUND, out) {
-                return Some(Output::Local { len });
-            }
+        // One round at a time, so that packets are not held up by a long table.
+        if self.router.is_sweeping()
+            && let Some(len) = self.router.poll_sweep(FLOWS_PER_ROUND, out)
+        {
+            return Some(Output::Local { len, offload: Offload::NONE });
         }
         while let Some(taken) = self.pending.pop_ready(out) {
             let packet = out.get_mut(..taken.len)?;
@@ -323,26 +242,34 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 }
             };
             // What was known has gone again meanwhile: the packet has waited long enough.
-            if matches!(verdict, Verdict::Wait { .. }) {
-                self.router.counters.count(DropReason::PendingExpired);
-                continue;
-            }
+            let verdict = match (verdict, View::parse(packet, taken.offload)) {
+                (Verdict::Wait { .. }, Ok(view)) if taken.origin == Origin::Local => {
+                    self.router.refuse(DropReason::PendingExpired, packet, &view, &mut self.scratch)
+                }
+                (Verdict::Wait { .. }, _) => {
+                    self.router.counters.count(DropReason::PendingExpired);
+                    Verdict::Drop(DropReason::PendingExpired)
+                }
+                (verdict, _) => verdict,
+            };
             match self.act(verdict) {
-                Action::Forward { peer, len } => return Some(Output::Peer { peer, len }),
+                Action::Forward { peer, len } => {
+                    return Some(Output::Peer { peer, len, offload: taken.offload });
+                }
                 Action::Fragment { peer, len, mtu } => {
                     return Some(Output::Fragments { peer, len, offload: taken.offload, mtu });
                 }
-                Action::Deliver { len } => return Some(Output::Local { len }),
+                Action::Deliver { len } => return Some(Output::Local { len, offload: taken.offload }),
                 Action::Reply { len } => {
                     out.get_mut(..len)?.copy_from_slice(self.scratch.get(..len)?);
-                    return Some(Output::Local { len });
+                    return Some(Output::Local { len, offload: Offload::NONE });
                 }
                 Action::Nothing => {}
             }
         }
         let (key, len) = self.client.poll_transmit(now, &self.router, out)?;
         let peer = self.find_peer(&key)?;
-        Some(Output::Peer { peer, len })
+        Some(Output::Peer { peer, len, offload: Offload::NONE })
     }
 
     /// The next change among the nodes that this one talks to.
@@ -376,7 +303,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// A tunnel to the peer is set up, or has been set up anew.
     pub fn peer_established(&mut self, now: Instant, peer: RowRef) {
-        if let Some(node) = self.router.table.node_mut(peer.row()) {
+        if self.peer(peer).is_some()
+            && let Some(node) = self.router.table.node_mut(peer.row())
+        {
             node.avoided = false;
             if node.manager && !self.client.is_connected(now) {
                 self.client.hello_now(now);
@@ -556,72 +485,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         Ok(())
     }
 
-    fn look_up(
-        &mut self,
-        now: Instant,
-        address: IpAddr,
-        asker: RowRef,
-        packet: &[u8],
-        offload: Offload,
-        reply: &mut [u8],
-    ) -> Action {
-        let Ok(view) = View::parse(packet, offload) else {
-            return self.drop(DropReason::Malformed);
-        };
-        let asker = self.router.attachments.get(asker.row()).map(|attachment| attachment.id);
-        match self.client.resolve(now, address, asker) {
-            Ok(()) => {
-                self.wait(address, Origin::Local, packet.get(..view.total_len()).unwrap_or(packet), offload);
-                Action::Nothing
-            }
-            Err(answer) => {
-                let verdict = self.router.refuse(reason_of(answer), packet, &view, reply);
-                self.act(verdict)
-            }
-        }
-    }
-
-    /// Queues a packet whose address others wait for already: nothing overtakes them. False when there are none.
-    fn queue_behind(&mut self, origin: Origin, packet: &[u8], offload: Offload) -> bool {
-        if self.pending.len() == 0 {
-            return false;
-        }
-        let Ok(view) = View::parse(packet, offload) else {
-            return false;
-        };
-        let address = match origin {
-            Origin::Local => view.dst(),
-            Origin::Peer(_) => view.src(),
-        };
-        if !self.pending.has(address) {
-            return false;
-        }
-        let packet = packet.get(..view.total_len()).unwrap_or(packet);
-        self.wait(address, origin, packet, offload);
-        true
-    }
-
-    fn wait(&mut self, address: IpAddr, origin: Origin, packet: &[u8], offload: Offload) {
-        match self.pending.push(address, origin, packet, offload) {
-            Ok(false) => {}
-            Ok(true) => self.router.counters.count(DropReason::PendingFull),
-            Err(pending::Refused::TooLong) => self.router.counters.count(DropReason::PendingTooLong),
-        }
-    }
-
-    fn release_answered(&mut self) {
-        while let Some((wanted, answer)) = self.client.poll_answer() {
-            let Wanted::Address(address) = wanted else {
-                continue;
-            };
-            let state = match answer {
-                Answer::Known => State::Go,
-                answer => State::Failed(reason_of(answer)),
-            };
-            self.pending.release(address, state);
-        }
-    }
-
     fn act(&self, verdict: Verdict) -> Action {
         match verdict {
             Verdict::Forward { node, len } => match self.router.table.node_ref(node) {
@@ -649,14 +512,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn reason_of(answer: Answer) -> DropReason {
-    match answer {
-        Answer::Known | Answer::NotFound => DropReason::UnknownService,
-        Answer::TimedOut => DropReason::ResolveTimeout,
-        Answer::TooMany => DropReason::ResolveFull,
     }
 }
 

@@ -66,7 +66,9 @@ impl Entry {
     }
 }
 
-/// Up to `P` packets, at most half of them (but one) for one address. All zero when new.
+/// Up to `P` packets, at most half of them for one address, and at most half from peers. All zero when new.
+///
+/// Packets from each peer and from local applications have queues of their own: a peer can't push out what others have sent.
 ///
 /// Every packet that the node handles asks whether others wait for its address, so that is one look-up by hash.
 pub(super) struct Pending<const P: usize> {
@@ -81,8 +83,8 @@ pub(super) struct Pending<const P: usize> {
 }
 
 impl<const P: usize> Pending<P> {
-    /// How many packets may wait for one address.
-    const PER_ADDRESS: usize = if P < 4 { P } else { P / 2 };
+    /// How many packets of one origin may wait for one address, and how many of all peers for whatever.
+    const SHARE: usize = if P < 4 { P } else { P / 2 };
 
     pub(super) const fn new() -> Self {
         Self {
@@ -106,10 +108,14 @@ impl<const P: usize> Pending<P> {
         self.used
     }
 
-    /// Whether a packet for this address has to queue behind others.
+    /// Whether a packet of this origin for this address has to queue behind others, and what has become of their look-up.
     #[inline]
-    pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.used > 0 && self.by_address.find(self.hash_of(address), |row, _| self.waits_for(row, address)).is_some()
+    pub(super) fn state_of(&self, address: IpAddr, origin: Origin) -> Option<State> {
+        if self.used == 0 {
+            return None;
+        }
+        let crowd = self.crowd(address, origin);
+        (crowd.count > 0).then_some(crowd.state)
     }
 
     /// Queues a copy of a packet behind those that wait for the same address: when they may go on already, so may it. Returns
@@ -124,12 +130,14 @@ impl<const P: usize> Pending<P> {
         if packet.len() > PENDING_LEN {
             return Err(Refused::TooLong);
         }
-        let crowd = self.crowd(address);
-        let place = if crowd.count >= Self::PER_ADDRESS {
+        let crowd = self.crowd(address, origin);
+        let is_from_peer = |row: &Entry| row.is_used() && row.origin != Origin::Local;
+        let place = if crowd.count >= Self::SHARE {
             Some(crowd.oldest)
+        } else if origin != Origin::Local && self.rows.iter().filter(|row| is_from_peer(row)).count() >= Self::SHARE {
+            self.oldest(is_from_peer)
         } else if self.used >= P {
-            let used = self.rows.iter().enumerate().filter(|(_, row)| row.is_used());
-            used.min_by_key(|(_, row)| row.order).map(|(place, _)| place)
+            self.oldest(Entry::is_used)
         } else {
             self.rows.iter().position(|row| !row.is_used())
         };
@@ -191,13 +199,21 @@ impl<const P: usize> Pending<P> {
         Some(entry)
     }
 
-    /// The packets that are queued for an address.
-    fn crowd(&self, address: IpAddr) -> Crowd {
+    /// The row of the packet that came first of those of a kind.
+    fn oldest(&self, is_one: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let rows = self.rows.iter().enumerate().filter(|(_, row)| is_one(row));
+        rows.min_by_key(|(_, row)| row.order).map(|(place, _)| place)
+    }
+
+    /// The packets of an origin that are queued for an address.
+    fn crowd(&self, address: IpAddr, origin: Origin) -> Crowd {
         let mut crowd = Crowd { count: 0, oldest: 0, state: State::Waiting };
         let (mut first, mut last) = (u64::MAX, 0);
         // Looks at all of them: none is "the one".
         let _ = self.by_address.find(self.hash_of(address), |place, _| {
-            if let Some(row) = self.rows.get(place).filter(|row| row.is_used() && row.address == address) {
+            let row =
+                self.rows.get(place).filter(|row| row.is_used() && row.address == address && row.origin == origin);
+            if let Some(row) = row {
                 crowd.count = crowd.count.saturating_add(1);
                 if row.order < first {
                     (first, crowd.oldest) = (row.order, place);
@@ -211,16 +227,12 @@ impl<const P: usize> Pending<P> {
         crowd
     }
 
-    fn waits_for(&self, place: usize, address: IpAddr) -> bool {
-        self.rows.get(place).is_some_and(|row| row.is_used() && row.address == address)
-    }
-
     fn hash_of(&self, address: IpAddr) -> u64 {
         self.hash.hash(&key_of(address))
     }
 }
 
-/// The packets that are queued for one address.
+/// The packets of one origin that are queued for one address.
 struct Crowd {
     count: usize,
     /// The row of the one that came first.
@@ -263,10 +275,11 @@ mod tests {
         }
         pending.release(address(1), State::Go);
         // What comes while others of its address are about to go queues behind them.
-        assert!(pending.has(address(1)));
+        assert_eq!(pending.state_of(address(1), Origin::Local), Some(State::Go));
         push(&mut pending, 1, 12);
         assert_eq!(flush(&mut pending), [10, 11, 12]);
-        assert!(!pending.has(address(1)) && pending.has(address(2)));
+        assert_eq!(pending.state_of(address(1), Origin::Local), None);
+        assert_eq!(pending.state_of(address(2), Origin::Local), Some(State::Waiting));
         pending.release(address(2), State::Go);
         assert_eq!(flush(&mut pending), [20, 21]);
         assert_eq!(pending.len(), 0);
@@ -292,11 +305,36 @@ mod tests {
             assert!(!push(&mut pending, n, n));
         }
         assert!(push(&mut pending, 5, 5));
-        assert!(!pending.has(address(1)) && pending.has(address(5)));
+        assert_eq!(pending.state_of(address(1), Origin::Local), None);
         for n in 1..=5 {
             pending.release(address(n), State::Go);
         }
         assert_eq!(flush(&mut pending), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_peer_pushes_out_nobody_elses_packets() {
+        let mut pending = Pending::<8>::new();
+        let mut slots = crate::slots::Slots::<2>::new();
+        let mut peer = || Origin::Peer(slots.take().unwrap());
+        let (one, other) = (peer(), peer());
+        let mut from = |origin, to, packet| pending.push(address(to), origin, &[packet], Offload::NONE).unwrap();
+        assert!(!from(Origin::Local, 1, 1));
+        assert!(!from(one, 1, 2));
+        for packet in 10..13 {
+            assert!(!from(other, 1, packet));
+        }
+        assert!(from(other, 1, 13), "half of the room is the most that peers get");
+        for to in 20..30 {
+            from(other, to, to);
+        }
+        assert!(!from(Origin::Local, 2, 3), "there is room for applications");
+        for to in 0..30 {
+            pending.release(address(to), State::Go);
+        }
+        let left = flush(&mut pending);
+        assert!(left.contains(&1) && left.contains(&3));
+        assert_eq!(left.len(), 6);
     }
 
     #[test]

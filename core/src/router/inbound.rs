@@ -19,6 +19,14 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         self.inbound_beside(now, peer, packet, offload, None)
     }
 
+    /// Whether a peer's packet belongs to a flow, over or not.
+    pub(crate) fn has_inbound_flow(&self, view: &View) -> bool {
+        let Ok(Class::Ports(src_port, dst_port)) = classify(view) else {
+            return false;
+        };
+        self.flows.find_ingress(&ingress_key(view, view.keys().1, src_port, dst_port)).is_some()
+    }
+
     /// As [`Self::inbound`]. The flow in row `kept`, by which the packet was sent on this very node, is not ended to make room.
     #[inline]
     pub(super) fn inbound_beside(

@@ -45,6 +45,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
     }
 
+    /// Whether a packet of a local application belongs to a flow, over or not.
+    pub(crate) fn has_outbound_flow(&self, view: &View) -> bool {
+        let Ok(Class::Ports(src_port, dst_port)) = classify(view) else {
+            return false;
+        };
+        let (src, dst) = view.keys();
+        let key = FlowKey { src, dst, src_port, dst_port, protocol: view.protocol().number() };
+        self.flows.find_egress(&key).is_some()
+    }
+
     /// Tells the application that its packet went nowhere: a RST where the connection is the trouble, else ICMP unreachable.
     pub fn refuse(&mut self, reason: DropReason, packet: &[u8], view: &View, reply: &mut [u8]) -> Verdict {
         self.counters.count(reason);

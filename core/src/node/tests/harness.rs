@@ -230,8 +230,8 @@ impl World {
                 break;
             };
             match output {
-                Output::Local { len } => self.delivered.push(out[..len].to_vec()),
-                Output::Peer { peer, len } => self.note_sent(peer, &out[..len]),
+                Output::Local { len, .. } => self.delivered.push(out[..len].to_vec()),
+                Output::Peer { peer, len, .. } => self.note_sent(peer, &out[..len]),
                 Output::Fragments { .. } => panic!("no test sends what has to be cut"),
             }
         }

@@ -263,6 +263,18 @@ fn a_packet_that_is_too_long_does_not_wait_but_its_question_is_asked() {
 }
 
 #[test]
+fn a_peer_with_many_unknown_sources_keeps_no_application_from_asking() {
+    let (mut world, _) = World::with_servers(&[(0, B)]);
+    for number in 5..15 {
+        world.receive(B, &from_server(Family::V4, number, 1).build());
+    }
+    assert_eq!((world.resolves(), world.drops(DropReason::ResolveFull)), (WAITING / 4, 10 - WAITING as u64 / 4));
+    world.dial(&dial(Family::V4, 1, 50));
+    assert_eq!(world.resolves(), WAITING / 4 + 1);
+    assert_eq!(world.drops(DropReason::ResolveFull), 10 - WAITING as u64 / 4);
+}
+
+#[test]
 fn a_peers_packet_from_a_source_that_is_not_known_is_held_until_it_is() {
     let (mut world, _) = World::with_servers(&[(0, B)]);
     for port in [1, 2] {

@@ -223,6 +223,43 @@ fn a_source_route_with_segments_left_is_refused() {
 }
 
 #[test]
+fn an_ipv4_source_route_is_refused_wherever_it_stands_among_the_options() {
+    let with = |options: [u8; 8]| {
+        let mut packet = Sample { ip_options: 2, ..Sample::plain(Family::V4, Kind::Tcp, 0) }.build();
+        packet[20..28].copy_from_slice(&options);
+        view(&packet).map(|_| ())
+    };
+    for kind in [131, 137] {
+        assert_eq!(with([kind, 7, 4, 10, 18, 8, 64, 0]), Err(Malformed::SourceRoute));
+        assert_eq!(with([1, 68, 4, 5, 0, kind, 3, 4]), Err(Malformed::SourceRoute));
+        assert_eq!(with([1, 1, 1, 1, 1, 1, 1, kind]), Err(Malformed::SourceRoute));
+        assert_eq!(with([7, 8, kind, 7, 4, 1, 2, 3]), Ok(()), "inside another option");
+        assert_eq!(with([0, kind, 7, 4, 1, 2, 3, 4]), Ok(()), "behind the end");
+    }
+    for broken in [
+        [68, 0, 0, 0, 0, 0, 0, 0],
+        [68, 1, 131, 0, 0, 0, 0, 0],
+        [68, 200, 131, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 1, 1, 1, 68],
+    ] {
+        assert_eq!(with(broken), Ok(()), "its reader decides");
+    }
+}
+
+#[test]
+fn a_fragment_comes_with_nothing_left_to_do() {
+    for flags in [0x2000_u16, 3] {
+        let mut packet = Sample::plain(Family::V4, Kind::Tcp, 12).build();
+        packet[6..8].copy_from_slice(&flags.to_be_bytes());
+        let parse = |offload| View::parse(&packet, offload).map(|_| ());
+        assert_eq!(parse(Offload::NONE), Ok(()));
+        let partial = Checksum::Partial { start: 20, offset: 16 };
+        assert_eq!(parse(Offload { checksum: partial, gso_size: 0 }), Err(Malformed::Offload));
+        assert_eq!(parse(Offload { checksum: Checksum::Full, gso_size: 500 }), Err(Malformed::Offload));
+    }
+}
+
+#[test]
 fn a_partial_checksum_must_be_where_the_protocol_has_it() {
     let packet = Sample::plain(Family::V4, Kind::Tcp, 100).build();
     let parse = |start, offset| {

@@ -123,6 +123,24 @@ fn without_its_first_one_a_fragment_goes_nowhere() {
     }
 }
 
+/// RFC 8200 section 4.5: what the fragment header of a later one names does not count.
+#[test]
+fn options_behind_an_ipv6_fragment_header_do_not_part_the_fragments() {
+    let (mut a, _) = pair();
+    let request = dial(Family::V6, Kind::Udp, 4000).build();
+    let mut whole = request[..40].to_vec();
+    whole[6] = 60;
+    whole[4..6].copy_from_slice(&((request.len() - 40 + 8) as u16).to_be_bytes());
+    whole.extend_from_slice(&[17, 0, 1, 4, 0, 0, 0, 0]);
+    whole.extend_from_slice(&request[40..]);
+    let sent = pieces(&whole, 7);
+    a.send(NOW, &sent[0]).to(B);
+    let mut later = sent[1].clone();
+    later[40] = 17;
+    a.send(NOW, &later).to(B);
+    assert_eq!(a.send(NOW, &later), Fate::Drop(DropReason::FragmentOverlap));
+}
+
 #[test]
 fn a_first_fragment_that_is_refused_is_not_followed() {
     for family in FAMILIES {

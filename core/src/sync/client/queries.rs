@@ -79,8 +79,9 @@ pub(super) struct Queries<const Q: usize> {
 }
 
 impl<const Q: usize> Queries<Q> {
-    /// How many rows questions for nodes may take: strangers cause those, and must not keep applications from asking.
-    const NODE_ROWS: usize = if Q < 4 { 1 } else { Q / 4 };
+    /// How many rows questions may take that no local application asks: peers and strangers cause those, and must not keep
+    /// applications from asking.
+    const FOREIGN_ROWS: usize = if Q < 4 { 1 } else { Q / 4 };
 
     pub(super) const fn new() -> Self {
         Self { rows: [const { Query::EMPTY }; Q], used: 0, answered: 0 }
@@ -94,11 +95,10 @@ impl<const Q: usize> Queries<Q> {
         asker: Option<InstanceId>,
         stream: u32,
     ) -> Result<bool, Answer> {
-        let is_node = |wanted: &Wanted| matches!(wanted, Wanted::Node(_));
-        let nodes = self.rows.iter().filter(|q| q.state == State::Asked && is_node(&q.wanted)).count();
+        let foreign = self.rows.iter().filter(|q| q.state == State::Asked && q.asker.is_none()).count();
         let known = self.rows.iter_mut().find(|q| q.state != State::Free && q.wanted == wanted);
         let query = match known {
-            None if is_node(&wanted) && nodes >= Self::NODE_ROWS => return Err(Answer::TooMany),
+            None if asker.is_none() && foreign >= Self::FOREIGN_ROWS => return Err(Answer::TooMany),
             Some(Query { state: State::Asked, .. }) => return Ok(false),
             Some(Query { state: State::Negative, deadline, .. }) if now < *deadline => return Err(Answer::NotFound),
             // An answer that waits to be reported: the packet goes with the others that it is for.

@@ -418,11 +418,11 @@ impl Dataplane {
             self.follow_peers(now);
             let Some(node) = &mut self.node else { break };
             match node.engine.poll_output(at, &mut self.buffers.reply) {
-                Some(Output::Peer { peer, len }) => self.send(now, peer, len, Source::Reply),
+                Some(Output::Peer { peer, len, .. }) => self.send(now, peer, len, Source::Reply),
                 Some(Output::Fragments { peer, len, offload, mtu }) => {
                     self.send_cut(now, peer, len, Source::Reply, offload, mtu);
                 }
-                Some(Output::Local { len }) => self.deliver(len, Source::Reply),
+                Some(Output::Local { len, .. }) => self.deliver(len, Source::Reply),
                 None => break,
             }
         }
