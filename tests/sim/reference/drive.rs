@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use acorn_core::packet::{Checksum, Offload};
+use acorn_core::mtu::OverlayMtu;
+use acorn_core::packet::{Checksum, Fragments, Offload, View};
 use acorn_core::stats::DropReason;
 use acorn_core::table::Owner;
 
@@ -200,6 +201,11 @@ impl Run {
         if is_whole && sums::is_right(&sent.bytes, &came) && !sums::is_right(out, &packet) {
             return Some("a right checksum has become wrong");
         }
+        if let Outcome::Fragment { mtu, .. } = outcome
+            && let Some(wrong) = wrong_with_fragments(out, sent.offload, *mtu)
+        {
+            return Some(wrong);
+        }
         match outcome {
             Outcome::Forward { node, .. } | Outcome::Fragment { node, .. } => {
                 let owner = router.table.owner(packet.dst);
@@ -293,6 +299,39 @@ impl std::fmt::Debug for Outcome {
             Self::Drop(reason) => write!(f, "Drop for {reason}"),
         }
     }
+}
+
+/// What is wrong with the fragments that a packet is cut into.
+fn wrong_with_fragments(packet: &[u8], offload: Offload, mtu: u16) -> Option<&'static str> {
+    let mut packet = packet.to_vec();
+    let view = View::parse(&packet, offload).ok()?;
+    let Some(mut fragments) = OverlayMtu::new(mtu).and_then(|mtu| Fragments::new(&mut packet, &view, mtu).ok()) else {
+        return Some("can't be cut");
+    };
+    let header = usize::from(packet[0] & 15) * 4;
+    let field = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let (mut payload, mut out) = (Vec::new(), [0; u16::MAX as usize]);
+    let (offset, had_more) = (field(&packet, 6) & 0x1fff, field(&packet, 6) & 0x2000 != 0);
+    loop {
+        let Some(len) = fragments.next(&packet, &mut out) else { return Some("the last fragment is missing") };
+        let fragment = &out[..len];
+        let more = field(fragment, 6) & 0x2000 != 0;
+        payload.extend_from_slice(&fragment[usize::from(fragment[0] & 15) * 4..]);
+        let is_last = payload.len() == packet.len() - header;
+        let expected = usize::from(offset) * 8 + payload.len() + usize::from(fragment[0] & 15) * 4 - len;
+        match () {
+            () if len > usize::from(mtu) => return Some("a fragment that is too long"),
+            () if usize::from(field(fragment, 2)) != len => return Some("a fragment that says another length"),
+            () if usize::from(field(fragment, 6) & 0x1fff) * 8 != expected => {
+                return Some("a fragment at a wrong place");
+            }
+            () if more != (had_more || !is_last) => return Some("a wrong flag for more fragments"),
+            () if is_last => break,
+            () => {}
+        }
+    }
+    let is_whole = payload == packet[header..] && fragments.next(&packet, &mut out).is_none();
+    (!is_whole).then_some("fragments that do not make the packet")
 }
 
 fn keep<T>(list: &mut Vec<T>, item: T) {

@@ -6,7 +6,7 @@ use acorn_core::addr::Dual;
 use acorn_core::packet::Offload;
 
 use super::super::sums;
-use super::super::wire::{self, Body, Packet};
+use super::super::wire::{Body, Packet};
 use super::flows::{Flow, Key, Stage};
 use super::{Attachment, Model, Outcome, Owner, Reason, SELF, Token, of};
 

@@ -3,7 +3,7 @@
 use acorn_core::packet::Offload;
 
 use super::super::sums;
-use super::super::wire::{self, Body, Packet, SYN};
+use super::super::wire::{Body, Packet, SYN};
 use super::flows::{Flow, Key, Stage};
 use super::{Attachment, Instance, Model, Outcome, Owner, Reason, SELF, Token, of};
 
