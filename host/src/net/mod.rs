@@ -22,6 +22,7 @@ use thiserror::Error;
 mod adopt;
 mod fence;
 mod forwarding;
+mod guard;
 mod interface;
 mod netlink;
 mod netns;
