@@ -24,7 +24,7 @@ use rtnetlink::packet_route::tc::{
     TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
 
-use crate::net::netlink::{Existing, Netlink, NetlinkError, because, missing_unless_existing};
+use crate::net::netlink::{Existing, Link, Netlink, NetlinkError, because, missing_unless_existing};
 
 /// The filter is the first of the interface, and the only one of its priority.
 const PRIORITY: u16 = 1;
@@ -37,13 +37,13 @@ impl Netlink {
     /// One that was there is replaced in one step, without letting anything through.
     pub(super) async fn guard(
         &self,
-        interface: u32,
+        interface: &Link,
         source: Ipv4Addr,
         source_v6: Ipv6Addr,
         existing: Existing,
     ) -> Result<bool, NetlinkError> {
-        let action = || format!("drop what is sent from interface {interface} under others' addresses");
-        let Ok(index) = i32::try_from(interface) else {
+        let action = || format!("guard interface {} against foreign sources", interface.name);
+        let Ok(index) = i32::try_from(interface.index) else {
             return Err(NetlinkError { action: action(), source: Errno::ENODEV.into() });
         };
         let added = self.handle.qdisc().add(index).ingress().execute().await.map_err(because(action));

@@ -86,8 +86,8 @@ pub enum AttachError {
     },
     /// The container could not be kept from sending under the addresses of others.
     #[error(
-        "cannot attach unguarded: {0}; that needs the kernel's ingress qdisc and BPF classifier, \
-         load the modules (sch_ingress, cls_bpf)"
+        "{0}; no container is attached without that: the kernel needs its ingress qdisc and its BPF \
+         classifier, load the modules sch_ingress and cls_bpf"
     )]
     Unguarded(#[source] NetlinkError),
     /// An interface went while the work was under way.
@@ -233,7 +233,7 @@ async fn furnish_host_end(host: &Host, spec: &AttachSpec, existing: Existing) ->
     host.forwarding.enable(&spec.host_ifname)?;
     let end = find(&host.netlink, &spec.host_ifname).await?;
     // Before the end is up, so that nothing ever passes without it.
-    let guarded = host.netlink.guard(end.index, spec.namespace_ip, spec.namespace_ip_v6, existing).await;
+    let guarded = host.netlink.guard(&end, spec.namespace_ip, spec.namespace_ip_v6, existing).await;
     if guarded.map_err(AttachError::Unguarded)? {
         missing.push(format!("guard of interface {} in {HOST}", spec.host_ifname));
     }
