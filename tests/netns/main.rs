@@ -12,6 +12,7 @@ mod fragments;
 mod icmp_errors;
 mod impostor;
 mod moving;
+mod neighbours;
 mod other_protocols;
 mod path_mtu;
 mod recovery;

@@ -36,6 +36,7 @@ pub struct Attached {
     pub number: u32,
     pub instance_ip: Ipv4Addr,
     pub namespace_ip: Ipv4Addr,
+    pub namespace_ip_v6: Ipv6Addr,
 }
 
 impl Stage {
@@ -143,6 +144,23 @@ pub fn drops(node: &Acorn, reason: &str) -> u64 {
     let all = answer["drops"].as_array().expect("a list of drops");
     let found = all.iter().find(|drop| drop["reason"] == reason);
     found.and_then(|drop| drop["count"].as_u64()).unwrap_or_else(|| panic!("no drop reason {reason} in {answer}"))
+}
+
+/// How many frames a node's machine has refused of its containers, because they came under addresses that are not theirs. The kernel
+/// counts them, and with them what a container says to its link at times.
+pub fn refused_sources(node: &Acorn) -> u64 {
+    let answer = node.namespace().run(["tc", "-json", "-statistics", "qdisc", "show"]).unwrap();
+    let all: Vec<Value> = serde_json::from_str(&answer).unwrap();
+    let ingress = all.iter().filter(|qdisc| qdisc["kind"] == "ingress");
+    ingress.map(|qdisc| qdisc["drops"].as_u64().unwrap_or_else(|| panic!("no drops in {qdisc}"))).sum()
+}
+
+/// Waits until a node's machine has refused so many frames since it had refused `before`.
+pub fn until_refused(node: &Acorn, before: u64, count: u64) {
+    until(&format!("{count} frames to be refused by {}", node.namespace().name()), || {
+        let refused = refused_sources(node) - before;
+        if refused >= count { Ok(()) } else { Err(format!("{refused}")) }
+    });
 }
 
 /// One of a node's counters, by the name that `acorn status` gives it.

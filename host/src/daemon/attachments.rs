@@ -482,7 +482,7 @@ fn attach_error(error: &AttachError) -> ApiError {
         | AttachError::ContainerInterfaceTaken { .. }
         | AttachError::RouteTaken { .. }
         | AttachError::Vanished(_) => ApiError::conflict("namespace_taken", message),
-        AttachError::Netlink(_) | AttachError::Sysctl(_) => ApiError::internal(message),
+        AttachError::Unguarded(_) | AttachError::Netlink(_) | AttachError::Sysctl(_) => ApiError::internal(message),
     }
 }
 

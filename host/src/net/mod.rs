@@ -8,6 +8,7 @@
 //!   fdff::/16    via fe80::1       │                   │            │
 //!   [acorn] ───────────────────── veth ────────── [acv1]   ─────  [acorn0] TUN ── engine
 //!   10.18.30.65, its IPv6          │               no address     10.18.30.126, its IPv6
+//!                                  │               a guard
 //! ```
 //!
 //! Everything goes through netlink, `/proc/sys` and `/dev/net/tun`; no program is
@@ -22,6 +23,7 @@ use thiserror::Error;
 mod adopt;
 mod fence;
 mod forwarding;
+mod guard;
 mod interface;
 mod netlink;
 mod netns;

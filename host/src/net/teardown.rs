@@ -1,7 +1,7 @@
 //! Leaving the host as it was found.
 //!
 //! Most of what Acorn makes goes with its interfaces: addresses, routes, neighbour
-//! entries, settings. The TUN goes when its [`Tun`](crate::net::tun::Tun) is dropped. What
+//! entries, guards, settings. The TUN goes when its [`Tun`](crate::net::tun::Tun) is dropped. What
 //! remains, the attachments, the fence and the host's own settings, goes here.
 
 use ipnetwork::IpNetwork;

@@ -4,7 +4,8 @@
 //! stays as it is. The gateways `169.254.1.1` and `fe80::1` exist nowhere: permanent
 //! neighbour entries name the host's end, so nobody has to answer for them (proxy
 //! ARP would, but stays silent without a default route on the host). The host's end
-//! has no address; a `/32` and a `/128` lead to the container.
+//! has no address; a `/32` and a `/128` lead to the container, and a guard drops what it
+//! sends under other addresses than those.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -83,6 +84,12 @@ pub enum AttachError {
         /// Where the route goes.
         to: IpNetwork,
     },
+    /// The container could not be kept from sending under the addresses of others.
+    #[error(
+        "{0}; no container is attached without that: the kernel needs its ingress qdisc and its BPF \
+         classifier, load the modules sch_ingress and cls_bpf"
+    )]
+    Unguarded(#[source] NetlinkError),
     /// An interface went while the work was under way.
     #[error("interface {0} vanished while attaching: the container may have ended; try again")]
     Vanished(IfName),
@@ -206,7 +213,7 @@ pub(super) async fn furnish(
         let mut missing = furnish_container_end(&netlink, &inner, existing, &place).await?;
         netlink.operational(&inner.container_ifname).await?;
         host.netlink.operational(&inner.host_ifname).await?;
-        raise(&netlink, &IfName::loopback(), &place, &mut missing).await?;
+        raise(&netlink, &find(&netlink, &IfName::loopback()).await?, &place, &mut missing).await?;
         Ok::<_, AttachError>(missing)
     });
     missing.extend(container.await??);
@@ -224,7 +231,13 @@ async fn furnish_host_end(host: &Host, spec: &AttachSpec, existing: Existing) ->
     let mut missing = Vec::new();
     silence_ipv6(&spec.host_ifname)?;
     host.forwarding.enable(&spec.host_ifname)?;
-    let end = raise(&host.netlink, &spec.host_ifname, HOST, &mut missing).await?;
+    let end = find(&host.netlink, &spec.host_ifname).await?;
+    // Before the end is up, so that nothing ever passes without it.
+    let guarded = host.netlink.guard(&end, spec.namespace_ip, spec.namespace_ip_v6, existing).await;
+    if guarded.map_err(AttachError::Unguarded)? {
+        missing.push(format!("guard of interface {} in {HOST}", spec.host_ifname));
+    }
+    raise(&host.netlink, &end, HOST, &mut missing).await?;
     for (address, ..) in spec.families() {
         host.netlink.add_neighbour(end.index, address, spec.container_mac()).await?;
         let route = Route { to: address.into(), interface: end.index, gateway: None, preferred_source: None };
@@ -242,7 +255,8 @@ async fn furnish_container_end(
 ) -> Result<Vec<String>, AttachError> {
     let mut missing = Vec::new();
     silence_ipv6(&spec.container_ifname)?;
-    let end = raise(netlink, &spec.container_ifname, place, &mut missing).await?;
+    let end = find(netlink, &spec.container_ifname).await?;
+    raise(netlink, &end, place, &mut missing).await?;
     for (address, gateway, to) in spec.families() {
         if netlink.add_address(end.index, address, existing).await? {
             missing.push(format!("address {address} in {place}"));
@@ -254,13 +268,16 @@ async fn furnish_container_end(
     Ok(missing)
 }
 
-async fn raise(netlink: &Netlink, name: &IfName, place: &str, missing: &mut Vec<String>) -> Result<Link, AttachError> {
-    let link = netlink.link(name).await?.ok_or_else(|| AttachError::Vanished(name.clone()))?;
-    if !link.is_up {
-        netlink.set_up(link.index).await?;
-        missing.push(format!("interface {name} up in {place}"));
+async fn find(netlink: &Netlink, name: &IfName) -> Result<Link, AttachError> {
+    netlink.link(name).await?.ok_or_else(|| AttachError::Vanished(name.clone()))
+}
+
+async fn raise(netlink: &Netlink, end: &Link, place: &str, missing: &mut Vec<String>) -> Result<(), AttachError> {
+    if !end.is_up {
+        netlink.set_up(end.index).await?;
+        missing.push(format!("interface {} up in {place}", end.name));
     }
-    Ok(link)
+    Ok(())
 }
 
 async fn add_route(

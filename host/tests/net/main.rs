@@ -2,12 +2,13 @@
 //!
 //! Every test runs on a thread of its own in a fresh network namespace, which is
 //! its "host"; containers are processes in further namespaces. All of it ends with
-//! the thread, also when a test panics. Needs root and `ip`, `nsenter`, `sleep`.
+//! the thread, also when a test panics. Needs root and `ip`, `tc`, `nsenter`, `sleep`.
 
 mod adoption;
 mod attachment;
 mod device;
 mod failure;
+mod guard;
 mod packet;
 mod removal;
 mod stage;

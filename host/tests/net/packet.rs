@@ -1,6 +1,6 @@
 //! Packets in and out of a TUN.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use acorn::net::tun::Tun;
@@ -56,6 +56,30 @@ fn echo_request_v6(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
     summed.extend([0, 0, 0, len, 0, 0, 0, 58]);
     summed.extend(&packet[40..]);
     packet[42..44].copy_from_slice(&checksum(&summed));
+    packet
+}
+
+/// A whole packet with an empty UDP datagram.
+pub fn udp(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    const UDP: u8 = 17;
+    const LEN: u8 = 8;
+    let mut datagram = Vec::new();
+    datagram.extend([source.port(), destination.port(), LEN.into(), 0].iter().flat_map(|word| word.to_be_bytes()));
+    let (mut packet, addresses) = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let addresses = [source.octets(), destination.octets()].concat();
+            // The kernel fills in what is 0 here.
+            (vec![0x45, 0, 0, 20 + LEN, 0, 0, 0, 0, 64, UDP, 0, 0], addresses)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            (vec![0x60, 0, 0, 0, 0, LEN, UDP, 64], [source.octets(), destination.octets()].concat())
+        }
+        mixed => panic!("{mixed:?}"),
+    };
+    let summed = [&addresses[..], &[0, UDP, 0, LEN], &datagram].concat();
+    datagram[6..8].copy_from_slice(&checksum(&summed));
+    packet.extend(addresses);
+    packet.extend(datagram);
     packet
 }
 

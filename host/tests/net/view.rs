@@ -34,6 +34,13 @@ fn run_ip(arguments: &str, inside: Option<&Container>) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Traffic control on the host. The arguments may have quotes.
+pub fn tc_do(arguments: &str) {
+    let output = Command::new("sh").args(["-c", &format!("tc {arguments}")]).output().expect("sh runs");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "tc {arguments}: {complaint}");
+}
+
 pub fn links(inside: Option<&Container>) -> Vec<String> {
     names(&ip_in("link", inside), |link| text(&link["ifname"]))
 }
