@@ -56,9 +56,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             return Err(DropReason::NoFlow);
         }
         let node = flow.node as usize;
-        let is_self = self.is_self(node);
         let cut = match self.fit(now, node, view) {
-            _ if is_self => None,
             Fit::Whole => None,
             Fit::Cut(mtu) => Some(mtu),
             Fit::TooBig(_) => return Err(DropReason::TooBig),
@@ -66,7 +64,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let outer = (Some(reporter), Some(address_of(flow.remote, family)));
         let quoted = (Some(address_of(flow.remote_instance, family)), None);
         rewrite_error(packet, view, &quote, outer, quoted).map_err(|_| DropReason::Malformed)?;
-        if is_self {
+        if self.is_self(node) {
             return Ok(self.inbound(now, node, packet, view.offload()));
         }
         Ok(self.forward(node, view, cut))

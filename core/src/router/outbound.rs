@@ -169,9 +169,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         flow.note(view, now, true);
         let (src, dst) = (flow.local_instance, flow.remote);
         let node = flow.node as usize;
-        let is_self = self.is_self(node);
         let cut = match self.fit(now, node, view) {
-            _ if is_self => None,
             Fit::Whole => None,
             Fit::Cut(mtu) => Some(mtu),
             Fit::TooBig(mtu) => return self.refuse_too_big(mtu, packet, view, reply),
@@ -179,7 +177,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if readdress(packet, view, src, dst).is_err() {
             return self.drop(DropReason::Malformed);
         }
-        if is_self {
+        if self.is_self(node) {
             return self.inbound_beside(now, node, packet, view.offload(), Some(row));
         }
         self.clamp(now, node, packet, view);

@@ -46,11 +46,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
     }
 
-    /// How the packet goes to the node in row `node`.
+    /// How the packet goes to the node in row `node`. To this node itself there is no path.
     #[inline]
     pub(super) fn fit(&self, now: Instant, node: usize, view: &View) -> Fit {
         // Nothing is looked up for what fits every path.
-        if view.segment_len() <= usize::from(OverlayMtu::MIN.get()) {
+        if self.is_self(node) || view.segment_len() <= usize::from(OverlayMtu::MIN.get()) {
             return Fit::Whole;
         }
         let mtu = self.mtu_to(now, node);
