@@ -30,7 +30,7 @@ pub enum InsertError {
 
 /// Up to `F` flows, at least 1. All zero when new.
 ///
-/// It is never full: a new flow that finds no room ends another one, see [`Ended`]. There are twice as many entries in each index
+/// It is never full: a new flow that finds no room ends another one, the deadest of its set. There are twice as many entries in each index
 /// as rows. So a set overflows before all rows are in use only by chance: of as many flows as there are rows, with random
 /// keys, about one in 600 ends early.
 pub struct FlowTable<const F: usize> {
