@@ -102,6 +102,8 @@ pub struct Counters {
     pub delivered: u64,
     /// RST segments and ICMP messages sent to a local instance in the stead of an answer.
     pub replied: u64,
+    /// ICMP errors that were not sent because their addressee has had too many.
+    pub errors_limited: u64,
     /// Flows begun.
     pub flows_begun: u64,
     /// Flows that ended before their time because there was no room for another one.
@@ -121,6 +123,7 @@ impl Counters {
             fragmented: 0,
             delivered: 0,
             replied: 0,
+            errors_limited: 0,
             flows_begun: 0,
             flows_evicted: 0,
             established_evicted: 0,

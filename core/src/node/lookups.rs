@@ -32,7 +32,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 Action::Nothing
             }
             Err(answer) => {
-                let verdict = self.router.refuse(reason_of(answer), packet, &view, reply);
+                let verdict = self.router.refuse(now, reason_of(answer), packet, &view, reply);
                 self.act(verdict)
             }
         }

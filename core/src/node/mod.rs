@@ -225,7 +225,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             let packet = out.get_mut(..taken.len)?;
             let verdict = match (taken.state, taken.origin) {
                 (State::Failed(reason), Origin::Local) => match View::parse(packet, taken.offload) {
-                    Ok(view) => self.router.refuse(reason, packet, &view, &mut self.scratch),
+                    Ok(view) => self.router.refuse(now, reason, packet, &view, &mut self.scratch),
                     Err(_) => Verdict::Drop(reason),
                 },
                 (State::Failed(reason), Origin::Peer(_)) => {
@@ -244,7 +244,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             // What was known has gone again meanwhile: the packet has waited long enough.
             let verdict = match (verdict, View::parse(packet, taken.offload)) {
                 (Verdict::Wait { .. }, Ok(view)) if taken.origin == Origin::Local => {
-                    self.router.refuse(DropReason::PendingExpired, packet, &view, &mut self.scratch)
+                    self.router.refuse(now, DropReason::PendingExpired, packet, &view, &mut self.scratch)
                 }
                 (Verdict::Wait { .. }, _) => {
                     self.router.counters.count(DropReason::PendingExpired);

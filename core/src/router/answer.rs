@@ -15,16 +15,24 @@ const V6_ADDRESS_UNREACHABLE: u8 = 3;
 /// ICMPv6 "communication with destination administratively prohibited" (RFC 4443 section 3.1), for UDP.
 const V6_PROHIBITED: u8 = 1;
 
-/// Writes the answer to a packet that is dropped for `reason` and returns its length; none when it must not be answered.
+/// An answer, by its length in bytes.
+pub(super) enum Answer {
+    /// A RST.
+    Reset(usize),
+    /// An ICMP error.
+    Error(usize),
+}
+
+/// Writes the answer to a packet that is dropped for `reason`; none when it must not be answered.
 /// It comes from the address that was dialled.
-pub(super) fn to(reason: DropReason, packet: &[u8], view: &View, out: &mut [u8]) -> Option<usize> {
+pub(super) fn to(reason: DropReason, packet: &[u8], view: &View, out: &mut [u8]) -> Option<Answer> {
     let is_about_the_connection =
         matches!(reason, DropReason::NoFlow | DropReason::InstanceGone | DropReason::ReverseCollision);
     if view.tcp().is_some_and(|segment| segment.flags.rst()) {
         return None;
     }
     if view.protocol() == Protocol::Tcp && is_about_the_connection {
-        return reply::tcp_reset_for(out, view).ok();
+        return reply::tcp_reset_for(out, view).ok().map(Answer::Reset);
     }
     let code = match (view.family(), view.protocol()) {
         (Family::V4, Protocol::Udp) => V4_PROHIBITED,
@@ -32,7 +40,7 @@ pub(super) fn to(reason: DropReason, packet: &[u8], view: &View, out: &mut [u8])
         (Family::V6, Protocol::Udp) => V6_PROHIBITED,
         (Family::V6, _) => V6_ADDRESS_UNREACHABLE,
     };
-    reply::unreachable(out, packet, view, view.dst(), code).ok()
+    reply::unreachable(out, packet, view, view.dst(), code).ok().map(Answer::Error)
 }
 
 /// Writes the RST that ends a local application's TCP connection and returns its length. It carries the sequence number that

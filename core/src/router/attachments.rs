@@ -7,6 +7,16 @@ use crate::ids::InstanceId;
 use crate::index::{HashIndex, HashKey};
 use crate::slots::{RowRef, Slots};
 use crate::table::{Kind, TableFull, key_of};
+use crate::time::{Duration, Instant};
+
+/// How many ICMP errors one attachment is told per second, and at once (RFC 4443 section 2.4 f asks for a limit, RFC 1812 section
+/// 4.3.2.8 too).
+pub const ERRORS_PER_SECOND: u64 = 1000;
+
+/// The time between two errors when they come evenly.
+const ERROR_INTERVAL: Duration = Duration::from_millis(1000 / ERRORS_PER_SECOND);
+/// By how much they may come earlier than that.
+const ERROR_BURST: Duration = Duration::from_secs(1);
 
 /// An instance that is attached to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +37,8 @@ impl Attachment {
 pub struct Attachments<const L: usize> {
     hash: HashKey,
     rows: [Attachment; L],
+    /// When the last error that each attachment was told would have been due, had they come evenly.
+    told: [Instant; L],
     slots: Slots<L>,
     /// Keys: namespace IPv4 and IPv6, instance IPv4 and IPv6.
     index: HashIndex<L, 4>,
@@ -37,6 +49,7 @@ impl<const L: usize> Attachments<L> {
         Self {
             hash: HashKey(0, 0),
             rows: [const { Attachment::EMPTY }; L],
+            told: [Instant::ZERO; L],
             slots: Slots::new(),
             index: HashIndex::new(),
         }
@@ -100,6 +113,9 @@ impl<const L: usize> Attachments<L> {
         if let Some(place) = self.rows.get_mut(row) {
             *place = attachment;
         }
+        if let Some(told) = self.told.get_mut(row) {
+            *told = Instant::ZERO;
+        }
         for which in 0..4 {
             self.index.insert(self.hash_of(&attachment, which), row, which);
         }
@@ -110,6 +126,20 @@ impl<const L: usize> Attachments<L> {
     pub fn remove(&mut self, id: InstanceId) -> Option<Attachment> {
         let row = self.slots.iter().find(|row| self.rows.get(*row).is_some_and(|a| a.id == id))?;
         self.remove_row(row)
+    }
+
+    /// Whether the attachment with this namespace IP may be told another ICMP error now; if so, that counts.
+    pub(super) fn may_be_told(&mut self, now: Instant, namespace_ip: IpAddr) -> bool {
+        let row = self.by_namespace_ip(namespace_ip).map(RowRef::row);
+        let Some(told) = row.and_then(|row| self.told.get_mut(row)) else {
+            return false;
+        };
+        let due = (*told).max(now);
+        let may = due.saturating_duration_since(now) < ERROR_BURST;
+        if may {
+            *told = due.saturating_add(ERROR_INTERVAL);
+        }
+        may
     }
 
     fn remove_row(&mut self, row: usize) -> Option<Attachment> {

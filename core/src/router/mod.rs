@@ -15,7 +15,7 @@ mod path;
 
 use core::net::IpAddr;
 
-pub use attachments::{Attachment, Attachments};
+pub use attachments::{Attachment, Attachments, ERRORS_PER_SECOND};
 pub use datagrams::{DATAGRAM_LIFETIME, PIECES_MAX};
 pub use path::PATH_MTU_LIFETIME;
 
@@ -267,6 +267,19 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// The flow in a row, if its time is not over and both its ends are what they were.
     fn valid_flow(&self, now: Instant, row: Option<usize>) -> Option<&Flow> {
         self.flows.get(row?).filter(|flow| !self.flows.is_dead(flow, now) && !self.is_stale(flow))
+    }
+
+    /// The verdict on a dropped packet whose sender has an ICMP error of this length to hear; none when there is none to be told.
+    fn tell(&mut self, now: Instant, reason: DropReason, sender: IpAddr, error: Option<usize>) -> Verdict {
+        let Some(len) = error else {
+            return Verdict::Drop(reason);
+        };
+        if !self.attachments.may_be_told(now, sender) {
+            self.counters.errors_limited = self.counters.errors_limited.wrapping_add(1);
+            return Verdict::Drop(reason);
+        }
+        self.counters.replied = self.counters.replied.wrapping_add(1);
+        Verdict::Reply { reason, len }
     }
 
     /// Counts a drop and says so.

@@ -3,10 +3,11 @@
 use core::cell::Cell;
 use core::net::IpAddr;
 
+use super::answer::{self, Answer};
 use super::classify::{Class, classify, is_amid_connection, opens};
 use super::datagrams::DatagramKey;
 use super::path::Fit;
-use super::{Router, Verdict, answer};
+use super::{Router, Verdict};
 use crate::flow::{Flow, FlowKey};
 use crate::mtu::OverlayMtu;
 use crate::packet::{Fragment, Offload, View, is_one_host, readdress};
@@ -55,14 +56,23 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         self.flows.find_egress(&key).is_some()
     }
 
-    /// Tells the application that its packet went nowhere: a RST where the connection is the trouble, else ICMP unreachable.
-    pub fn refuse(&mut self, reason: DropReason, packet: &[u8], view: &View, reply: &mut [u8]) -> Verdict {
+    /// Tells the application that its packet went nowhere: a RST where the connection is the trouble, else ICMP unreachable, of
+    /// which it gets [`ERRORS_PER_SECOND`](super::ERRORS_PER_SECOND) at most.
+    pub fn refuse(
+        &mut self,
+        now: Instant,
+        reason: DropReason,
+        packet: &[u8],
+        view: &View,
+        reply: &mut [u8],
+    ) -> Verdict {
         self.counters.count(reason);
         match answer::to(reason, packet, view, reply) {
-            Some(len) => {
+            Some(Answer::Reset(len)) => {
                 self.counters.replied = self.counters.replied.wrapping_add(1);
                 Verdict::Reply { reason, len }
             }
+            Some(Answer::Error(len)) => self.tell(now, reason, view.src(), Some(len)),
             None => Verdict::Drop(reason),
         }
     }
@@ -106,7 +116,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Ok(row) => row,
             Err(Refused::Wait { address, asker }) => return Verdict::Wait { address, asker },
             Err(Refused::Silently(reason)) => return self.drop(reason),
-            Err(Refused::Answered(reason)) => return self.refuse(reason, packet, view, reply),
+            Err(Refused::Answered(reason)) => return self.refuse(now, reason, packet, view, reply),
         };
         let flow = self.flows.reference(row).unwrap_or(RowRef::NONE);
         let verdict = self.send(now, row, packet, view, reply);
@@ -172,7 +182,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let cut = match self.fit(now, node, view) {
             Fit::Whole => None,
             Fit::Cut(mtu) => Some(mtu),
-            Fit::TooBig(mtu) => return self.refuse_too_big(mtu, packet, view, reply),
+            Fit::TooBig(mtu) => return self.refuse_too_big(now, mtu, packet, view, reply),
         };
         if readdress(packet, view, src, dst).is_err() {
             return self.drop(DropReason::Malformed);

@@ -72,18 +72,20 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// Drops a packet that is too long, and tells the application what would fit.
-    pub(super) fn refuse_too_big(&mut self, mtu: OverlayMtu, packet: &[u8], view: &View, out: &mut [u8]) -> Verdict {
+    pub(super) fn refuse_too_big(
+        &mut self,
+        now: Instant,
+        mtu: OverlayMtu,
+        packet: &[u8],
+        view: &View,
+        out: &mut [u8],
+    ) -> Verdict {
         const REASON: DropReason = DropReason::TooBig;
         self.counters.count(REASON);
         if view.tcp().is_some_and(|segment| segment.flags.rst()) {
             return Verdict::Drop(REASON);
         }
-        match reply::too_big(out, packet, view, view.dst(), u32::from(mtu.get())) {
-            Ok(len) => {
-                self.counters.replied = self.counters.replied.wrapping_add(1);
-                Verdict::Reply { reason: REASON, len }
-            }
-            Err(_) => Verdict::Drop(REASON),
-        }
+        let error = reply::too_big(out, packet, view, view.dst(), u32::from(mtu.get())).ok();
+        self.tell(now, REASON, view.src(), error)
     }
 }

@@ -234,6 +234,7 @@ impl Run {
         self.expect("flows_evicted", &is.flows_evicted, &should.flows_evicted);
         self.expect("established_evicted", &is.established_evicted, &should.established_evicted);
         self.expect("datagrams_evicted", &is.datagrams_evicted, &should.datagrams_evicted);
+        self.expect("errors_limited", &is.errors_limited, &should.errors_limited);
         self.expect("fragmented", &is.fragmented, &should.fragmented);
     }
 

@@ -326,11 +326,30 @@ fn a_refused_reset_or_icmp_error_is_not_answered_whatever_the_reason() {
             let told = view(&packet);
             let mut reply = [0; crate::packet::reply::MAX_REPLY_LEN];
             for reason in [DropReason::UnknownService, DropReason::ResolveTimeout, DropReason::NoFlow] {
-                let verdict = a.router.refuse(reason, &packet, &told, &mut reply);
+                let verdict = a.router.refuse(NOW, reason, &packet, &told, &mut reply);
                 assert_eq!(verdict, crate::router::Verdict::Drop(reason));
             }
         }
         assert_eq!(a.router.counters.replied, 0);
+    }
+}
+
+#[test]
+fn one_sender_is_told_a_thousand_errors_per_second_and_no_other_is_told_less() {
+    for family in FAMILIES {
+        let mut a = node_with(A, &[]);
+        let dial = |number| packet(family, Kind::Udp, (client(number).1, 1), (service_ip(DIALLED), 2)).build();
+        let told = |a: &mut Side, now, number| matches!(a.send(now, &dial(number)), Fate::Reply(..));
+        let start = at(5);
+        let heard = (0..1_500).filter(|_| told(&mut a, start, 0)).count();
+        assert_eq!((heard, a.router.counters.errors_limited), (1_000, 500));
+        assert!(told(&mut a, start, 1));
+        let later = Instant::from_millis(5_250);
+        assert_eq!((0..1_500).filter(|_| told(&mut a, later, 0)).count(), 250);
+        assert_eq!(a.drops(DropReason::NoInstance), 3_001, "each is dropped and counted");
+        // Resets are not errors: what they end would hang.
+        let stray = segment(family, ACK, (client(0).1, 4000), (service_ip(DIALLED), 80));
+        a.send(later, &stray.build()).reply(DropReason::NoFlow);
     }
 }
 

@@ -79,6 +79,7 @@ impl Dataplane {
             ("flows_evicted", engine.flows_evicted),
             ("flows_evicted_established", engine.established_evicted),
             ("datagrams_evicted", engine.datagrams_evicted),
+            ("icmp_errors_limited", engine.errors_limited),
             ("unknown_policies", router.table.unknown_policies()),
             ("table_pages", sync.pages.into()),
             ("table_pages_stale", sync.stale_pages.into()),

@@ -9,7 +9,7 @@ use acorn_core::packet::Offload;
 
 impl Model {
     /// Drops a packet of a local application and tells it, if it may be told.
-    pub fn refuse(&mut self, reason: Reason, bytes: &[u8], packet: &Packet) -> Outcome {
+    pub fn refuse(&mut self, now: u64, reason: Reason, bytes: &[u8], packet: &Packet) -> Outcome {
         let is_about_the_connection = matches!(reason, "no_flow" | "instance_gone" | "reverse_collision");
         if packet.is_tcp() && is_about_the_connection {
             return match packet.body {
@@ -32,21 +32,34 @@ impl Model {
             (true, UDP) => (1, 1),
             (true, _) => (1, 3),
         };
-        self.refuse_with(reason, kind, 0, bytes, packet)
+        self.refuse_with(now, reason, (kind, 0), bytes, packet)
     }
 
     /// Drops a packet that is longer than the path takes, and tells its sender how long it may be.
-    pub fn refuse_too_big(&mut self, mtu: u16, bytes: &[u8], packet: &Packet) -> Outcome {
+    pub fn refuse_too_big(&mut self, now: u64, mtu: u16, bytes: &[u8], packet: &Packet) -> Outcome {
         let kind = if packet.v6 { (2, 0) } else { (3, 4) };
-        self.refuse_with("too_big", kind, u32::from(mtu), bytes, packet)
+        self.refuse_with(now, "too_big", (kind, u32::from(mtu)), bytes, packet)
     }
 
-    fn refuse_with(&mut self, reason: Reason, kind: (u8, u8), detail: u32, bytes: &[u8], packet: &Packet) -> Outcome {
+    fn refuse_with(
+        &mut self,
+        now: u64,
+        reason: Reason,
+        (kind, detail): ((u8, u8), u32),
+        bytes: &[u8],
+        packet: &Packet,
+    ) -> Outcome {
         let is_error = matches!(packet.body, Body::Message { .. });
         let is_reset = packet.tcp_flags() & RST != 0;
         if is_error || is_reset || (packet.body == Body::Behind && !packet.v6) {
             return self.drop(reason);
         }
+        // Runs are too short to reach the limit of 1,000 per second; going near it would be a mistake of the router's.
+        let Some(sender) = self.at_namespace_ip(packet.src) else { return self.drop(reason) };
+        let told = self.told.entry(sender.token).or_default();
+        told.retain(|at| at + 1000 > now);
+        assert!(told.len() < 1000, "a run of so many refusals needs an exact limit in the model");
+        told.push(now);
         let room = if packet.v6 { 1280 - 48 } else { 576 - 28 };
         let mut message = vec![kind.0, kind.1, 0, 0];
         message.extend(detail.to_be_bytes());

@@ -116,6 +116,7 @@ pub struct Counters {
     pub flows_evicted: u64,
     pub established_evicted: u64,
     pub datagrams_evicted: u64,
+    pub errors_limited: u64,
 }
 
 /// A node's router.
@@ -132,6 +133,8 @@ pub struct Model {
     own_mtu: Option<u16>,
     /// The MTU that was learned of the path to a node, and until when it counts.
     paths: HashMap<u32, (u16, u64)>,
+    /// When each attachment was told ICMP errors, in the last second.
+    told: HashMap<Token, Vec<u64>>,
     tokens: Token,
 }
 

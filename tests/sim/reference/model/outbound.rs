@@ -45,7 +45,7 @@ impl Model {
                 return Outcome::Wait { address: packet.dst, asker: Some(asker.namespace_ip) };
             }
             Err(Refused::Silently(reason)) => return self.drop(reason),
-            Err(Refused::Answered(reason)) => return self.refuse(reason, bytes, &packet),
+            Err(Refused::Answered(reason)) => return self.refuse(now, reason, bytes, &packet),
         };
         let outcome = self.send(now, flow, bytes, &packet, offload);
         if let (Some(key), Some(_)) = (datagram, outcome.packet()) {
@@ -139,7 +139,7 @@ impl Model {
         let is_too_long = flow.node != SELF && wire_len(packet, offload) > usize::from(mtu);
         let may_be_cut = !packet.dont_fragment && offload.gso_size == 0;
         if is_too_long && !may_be_cut {
-            return self.refuse_too_big(mtu, bytes, packet);
+            return self.refuse_too_big(now, mtu, bytes, packet);
         }
         let mut buffer = bytes.to_vec();
         sums::translate(&mut buffer, packet, offload, flow.local_instance, flow.remote);
