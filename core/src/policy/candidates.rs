@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::table::Instance;
 
-/// An instance that may be picked: alive, not draining, on a node that answers, and with a free reverse path.
+/// An instance that may be picked: alive, not draining, on a node that answers, and without a reverse path that was found taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub(super) row: usize,

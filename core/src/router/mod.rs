@@ -264,9 +264,14 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         row.filter(|row| self.valid_flow(now, Some(*row)).is_some()).ok_or(DropReason::NoFlow)
     }
 
+    /// The flow in a row, if its time is not over.
+    fn live_flow(&self, now: Instant, row: Option<usize>) -> Option<&Flow> {
+        self.flows.get(row?).filter(|flow| !self.flows.is_dead(flow, now))
+    }
+
     /// The flow in a row, if its time is not over and both its ends are what they were.
     fn valid_flow(&self, now: Instant, row: Option<usize>) -> Option<&Flow> {
-        self.flows.get(row?).filter(|flow| !self.flows.is_dead(flow, now) && !self.is_stale(flow))
+        self.live_flow(now, row).filter(|flow| !self.is_stale(flow))
     }
 
     /// The verdict on a dropped packet whose sender has an ICMP error of this length to hear; none when there is none to be told.

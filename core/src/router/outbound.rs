@@ -1,6 +1,5 @@
 //! What a local application sends.
 
-use core::cell::Cell;
 use core::net::IpAddr;
 
 use super::answer::{self, Answer};
@@ -245,7 +244,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         which: usize,
     ) -> Result<usize, Refused> {
         let (registry, family) = (self.registry(), view.family());
-        let (flows, collided) = (&self.flows, Cell::new(false));
         let sender = self.attachments.get(attachment.row()).ok_or(Refused::Silently(DropReason::UnknownSource))?;
         let new = NewFlow {
             source: key_of(sender.instance_ip.v4.into()),
@@ -254,7 +252,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             src_port: key.src_port,
             dst_port: key.dst_port,
         };
-        let picked = self.table.pick(service, which, &registry, &new, |instance, _| {
+        let is_free = |instance: &Instance| {
             let reverse = FlowKey {
                 src: key_of(instance.instance_ip.of(family)),
                 dst: key.src,
@@ -262,13 +260,26 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 dst_port: key.src_port,
                 protocol: key.protocol,
             };
-            let taken =
-                flows.find_ingress(&reverse).and_then(|row| flows.get(row)).is_some_and(|f| !flows.is_dead(f, now));
-            collided.set(collided.get() | taken);
-            !taken
-        });
+            self.live_flow(now, self.flows.find_ingress(&reverse)).is_none()
+        };
+        // A look at the flow table for each candidate would be dear, and reverse paths are hardly ever taken. So the policy picks first; only
+        // when that has failed a few times it is shown none but the free ones.
+        let mut taken = heapless::Vec::<u32, TRIES>::new();
+        let picked = loop {
+            let only_free = taken.is_full();
+            let usable =
+                |instance: &Instance, _: &_| !taken.contains(&instance.number) && (!only_free || is_free(instance));
+            let picked = self.table.pick(service, which, &registry, &new, usable);
+            match picked.and_then(|slot| self.table.instance(slot)) {
+                Some(instance) if !only_free && !is_free(instance) => {
+                    // There is room: it was not full.
+                    let _ = taken.push(instance.number);
+                }
+                _ => break picked,
+            }
+        };
         let Some(slot) = picked else {
-            let reason = if collided.get() { DropReason::ReverseCollision } else { DropReason::NoInstance };
+            let reason = if taken.is_empty() { DropReason::NoInstance } else { DropReason::ReverseCollision };
             return Err(Refused::Answered(reason));
         };
         let flow = self.flow_to(now, key, view, attachment, slot).ok_or(Refused::Silently(DropReason::NoInstance))?;
@@ -300,6 +311,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         })
     }
 }
+
+/// How many instances a policy may pick in vain before it is shown only those whose reverse path is free.
+const TRIES: usize = 4;
 
 /// Why a packet begins no flow.
 enum Refused {

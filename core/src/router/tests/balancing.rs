@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::harness::*;
 use crate::addr::Family;
-use crate::packet::samples::Kind;
+use crate::packet::samples::{Kind, Sample};
 use crate::stats::DropReason;
 use crate::sync::message::InstanceRecord;
 use crate::table::samples::{record, service_ip};
@@ -155,6 +155,23 @@ fn two_service_ips_never_pick_one_instance_for_flows_whose_replies_look_alike() 
                 assert_eq!(inside, readdressed(&answer, service_ip(dialled), na));
             }
         }
+    }
+}
+
+/// However many it is shown in vain.
+#[test]
+fn the_one_instance_that_is_free_is_found() {
+    for free in 0..9 {
+        let mut a = node_with(A, &[B; 9]);
+        for number in (0..9).filter(|number| *number != free) {
+            let direct = packet(Family::V4, Kind::Udp, (client(0).1, 7), (server(number, B).0, 80));
+            a.send(NOW, &direct.build()).to(B);
+        }
+        let dial = packet(Family::V4, Kind::Udp, (client(0).1, 7), (service_ip(DIALLED), 80));
+        let wire = readdressed(&dial, client(0).0, server(free, B).1);
+        assert_eq!(a.send(NOW, &dial.build()).to(B), wire, "{free}");
+        let other = Sample { dst: service_ip(ALSO_DIALLED).of(Family::V4), ..dial };
+        a.send(NOW, &other.build()).reply(DropReason::ReverseCollision);
     }
 }
 
