@@ -4,8 +4,10 @@ use core::net::Ipv4Addr;
 
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
-/// Octets of an Ethernet header with an ARP packet for IPv4; the hardware pads it to the least length of a frame.
-pub(super) const FRAME_LEN: usize = 14 + 28;
+/// Octets of an ARP packet for IPv4 over Ethernet.
+const PACKET_LEN: usize = 28;
+/// Octets of such a packet with its Ethernet header; the hardware pads it to the least length of a frame.
+pub(super) const FRAME_LEN: usize = EthernetFrame::<&[u8]>::header_len() + PACKET_LEN;
 
 /// What an ARP request or reply says.
 #[derive(Clone, Copy)]
@@ -23,9 +25,11 @@ impl Heard {
         if frame.ethertype() != EthernetProtocol::Arp {
             return None;
         }
+        // A copy of known length: the bounds that the parser checks, and the panics behind them, are compiled out.
+        let packet: [u8; PACKET_LEN] = *frame.payload().first_chunk()?;
         let ArpRepr::EthernetIpv4 {
             operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
-        } = ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).ok()?).ok()?
+        } = ArpRepr::parse(&ArpPacket::new_unchecked(packet)).ok()?
         else {
             return None;
         };

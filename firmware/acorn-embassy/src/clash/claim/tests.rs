@@ -51,6 +51,11 @@ fn an_address_is_probed_for_and_announced_at_once_and_announced_again_after_two_
     let again = START + Duration::from_secs(2);
     assert_eq!(claim.next(START), Some(again));
     assert_eq!(claim.due(again - Duration::from_ticks(1)), None);
+    assert_eq!(
+        claim.next(again + Duration::from_secs(1)),
+        None,
+        "what is overdue waits for the driver, not for the clock"
+    );
     assert_eq!(say_all(&mut claim, again), [Message::Announcement]);
     assert_eq!(claim.next(again), None);
     assert_eq!(claim.due(again + Duration::from_secs(3600)), None);
@@ -119,6 +124,14 @@ fn a_held_address_is_defended_once_in_ten_seconds_however_often_it_clashes() {
         }
     }
     assert_eq!(defences, [0, 10, 20, 30]);
+}
+
+#[test]
+fn a_defence_that_could_not_be_sent_ends_with_the_address() {
+    let (mut claim, now) = held();
+    claim.hear(now, OWN, &uses(OTHER, ADDRESS));
+    claim.set_address(Some(Ipv4Addr::new(192, 0, 2, 7)));
+    assert_eq!(say_all(&mut claim, now), [Message::Probe, Message::Announcement]);
 }
 
 #[test]
