@@ -22,7 +22,9 @@ use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::Client;
 use crate::sync::client::{Outcome, Profile, RequestId};
-use crate::sync::message::{Adjustment, AttachKind, ManagerRecord, Message, NodeRecord, PageKind, TablePage};
+use crate::sync::message::{
+    Adjustment, AttachKind, DecodeError, ManagerRecord, Message, NodeRecord, PageKind, TablePage,
+};
 use crate::table::{Node as Peer, TableFull};
 use crate::time::{Duration, Instant};
 use lookups::reason_of;
@@ -161,8 +163,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                     return self.drop(DropReason::NotAManager);
                 }
                 match Message::decode(payload) {
-                    Ok(message) => self.handle_message(now, &key, message),
-                    Err(_) => return self.drop(DropReason::BadControl),
+                    Ok(message) => {
+                        self.client.note_version(0);
+                        self.handle_message(now, &key, message);
+                    }
+                    Err(error) => {
+                        if let DecodeError::Version(version) = error {
+                            self.client.note_version(version);
+                        }
+                        return self.drop(DropReason::BadControl);
+                    }
                 }
                 Action::Nothing
             }
@@ -393,6 +403,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// way.
     pub fn adjust(&mut self, now: Instant, instance: InstanceId, change: Adjustment) -> Option<RequestId> {
         self.client.adjust(now, instance, change)
+    }
+
+    /// Speaks through the join key from now on, or under the own key: what was tried before got no answer. The shell changes the key of
+    /// its tunnels to the managers with it. Not for a node that is a member.
+    pub fn set_joining(&mut self, now: Instant, joining: bool) {
+        self.client.set_joining(now, joining);
     }
 
     /// Gives a request up; what it would have brought does not come any more.

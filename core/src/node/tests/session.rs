@@ -130,6 +130,20 @@ fn a_node_that_joins_says_its_own_key_once_and_then_speaks_under_it() {
 }
 
 #[test]
+fn a_node_that_gets_no_answer_under_one_key_tries_the_other() {
+    let mut world = World::start(Profile { joining: true, ..profile() }, &[MANAGER]);
+    assert_eq!(world.hello().joining, Some(key(A)));
+    for (joining, said) in [(false, None), (true, Some(key(A)))] {
+        world.said.clear();
+        world.node.set_joining(world.now, joining);
+        world.settle();
+        assert_eq!(world.hello().joining, said);
+        assert_eq!(world.node.client().is_joining(), joining);
+    }
+    assert_eq!(world.node.client().foreign_version(), None);
+}
+
+#[test]
 fn a_manager_that_comes_back_is_greeted_at_once_however_long_the_last_hello_has_been_unanswered() {
     let mut world = World::ready();
     // The renewal after three seconds is repeated less and less often: the next time in 750 ms.
@@ -251,6 +265,7 @@ fn control_payloads_that_make_no_sense_are_survived_and_counted() {
     payload[0] = 2;
     world.receive(MANAGER, &payload[..len]);
     assert_eq!(world.drops(DropReason::BadControl), len as u64, "another version");
+    assert_eq!(world.node.client().foreign_version(), Some(2));
     world.receive(MANAGER, &[]);
     world.receive(B, &[]);
     assert_eq!(world.drops(DropReason::BadControl), len as u64, "a keepalive is no message");

@@ -94,6 +94,8 @@ pub struct Client<const M: usize, const Q: usize, const R: usize> {
     last_number: u32,
     next_housekeeping: Instant,
     next_node_question: Instant,
+    /// The version of the protocol that a manager spoke last, when it is another; 0 when it is this one.
+    foreign_version: u8,
     /// What happened.
     pub counters: ClientCounters,
 }
@@ -118,6 +120,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             last_number: 0,
             next_housekeeping: Instant::ZERO,
             next_node_question: Instant::ZERO,
+            foreign_version: 0,
             counters: ClientCounters {
                 pages: 0,
                 stale_pages: 0,
@@ -146,6 +149,24 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     /// Whether the node still speaks through its join key. The shell watches this turn false and goes over to the own key.
     pub fn is_joining(&self) -> bool {
         self.profile.get().is_some_and(|profile| profile.joining)
+    }
+
+    /// Speaks through the join key from now on, or under the own key: what was tried before got no answer. Not for a member.
+    pub fn set_joining(&mut self, now: Instant, joining: bool) {
+        if let Some(profile) = self.profile.get_mut() {
+            profile.joining = joining;
+            self.session.hello_now(now);
+        }
+    }
+
+    /// A manager speaks this version of the protocol, which is not this node's; none when all that came could be read.
+    pub fn foreign_version(&self) -> Option<u8> {
+        (self.foreign_version != 0).then_some(self.foreign_version)
+    }
+
+    /// Notes the version of a manager's message that could not be read for it.
+    pub(crate) fn note_version(&mut self, version: u8) {
+        self.foreign_version = version;
     }
 
     /// Why the manager refuses this node, if it does.
