@@ -42,6 +42,12 @@ impl Instant {
         Self(self.0.saturating_add(millis(duration)))
     }
 
+    /// This instant plus `millis` milliseconds, or [`Instant::MAX`] on overflow. Costs less than a [`Duration`].
+    #[must_use]
+    pub const fn saturating_add_millis(self, millis: u32) -> Self {
+        Self(self.0.saturating_add(millis as u64))
+    }
+
     /// This instant plus `duration` (whole milliseconds, rounded down), or `None` on overflow.
     #[must_use]
     pub const fn checked_add(self, duration: Duration) -> Option<Self> {

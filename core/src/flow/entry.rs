@@ -27,8 +27,6 @@ pub struct Flow {
     pub local: [u8; 16],
     /// What the local application takes for its peer: a service IP, or the remote instance IP.
     pub dialled: [u8; 16],
-    /// The local instance IP: the source on the wire.
-    pub local_instance: [u8; 16],
     /// The remote namespace IP: the destination on the wire.
     pub remote: [u8; 16],
     /// The remote instance IP: the source of what comes back.
@@ -41,19 +39,13 @@ pub struct Flow {
     pub protocol: u8,
     /// How far it is.
     pub stage: Stage,
-    /// From which sides a TCP FIN was seen.
-    pub fins: Fins,
-    /// The local application began it.
-    pub outgoing: bool,
-    /// TCP only: the side that did not begin it has spoken.
-    pub answered: bool,
+    /// What else is known of it.
+    pub marks: Marks,
     /// The row of the remote instance's node.
     pub node: u32,
-    /// The remote instance: its row in the table, or among the attachments when it is [`Self::within`] this node.
+    /// The remote instance: its row in the table, or among the attachments when it is [`Marks::WITHIN`] this node.
     pub instance: RowRef,
-    /// The remote instance is attached to this node too and began the flow.
-    pub within: bool,
-    /// The local instance.
+    /// The local instance, whose instance IP is the source on the wire.
     pub attachment: RowRef,
     /// When its last packet was seen.
     pub last_seen: Instant,
@@ -61,37 +53,53 @@ pub struct Flow {
     pub last_ack: u32,
 }
 
-/// From which sides of a TCP connection a FIN was seen.
+/// What holds of a flow or not. One bit each: there are many flows, and in a board little room for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fins {
-    /// From the local application.
-    pub local: bool,
-    /// From the remote instance.
-    pub remote: bool,
-}
+pub struct Marks(u8);
 
-impl Fins {
-    /// From none.
-    pub const NONE: Self = Self { local: false, remote: false };
+impl Marks {
+    /// Nothing of it.
+    pub const NONE: Self = Self(0);
+    /// The local application began it.
+    pub const OUTGOING: Self = Self(1);
+    /// The remote instance is attached to this node too and began the flow.
+    pub const WITHIN: Self = Self(2);
+    /// TCP only: the side that did not begin it has spoken.
+    pub const ANSWERED: Self = Self(4);
+    /// TCP only: the local application has sent a FIN.
+    pub const LOCAL_FIN: Self = Self(8);
+    /// TCP only: the remote instance has sent a FIN.
+    pub const REMOTE_FIN: Self = Self(16);
+
+    /// Both sides have sent a FIN.
+    const BOTH_FINS: Self = Self(Self::LOCAL_FIN.0 | Self::REMOTE_FIN.0);
+
+    /// Whether all of these hold.
+    #[inline]
+    #[must_use]
+    pub const fn has(self, marks: Self) -> bool {
+        self.0 & marks.0 == marks.0
+    }
+
+    #[inline]
+    fn add(&mut self, marks: Self) {
+        self.0 |= marks.0;
+    }
 }
 
 impl Flow {
     pub(crate) const EMPTY: Self = Self {
         local: [0; 16],
         dialled: [0; 16],
-        local_instance: [0; 16],
         remote: [0; 16],
         remote_instance: [0; 16],
         local_port: 0,
         remote_port: 0,
         protocol: 0,
         stage: Stage::Opening,
-        fins: Fins::NONE,
-        outgoing: false,
-        answered: false,
+        marks: Marks::NONE,
         node: 0,
         instance: RowRef::NONE,
-        within: false,
         attachment: RowRef::NONE,
         last_seen: Instant::ZERO,
         last_ack: 0,
@@ -135,9 +143,9 @@ impl Flow {
         }
     }
 
-    /// The row of the table whose flows it counts among; none for one that began [`Self::within`] this node.
+    /// The row of the table whose flows it counts among; none for one that began [`Marks::WITHIN`] this node.
     pub(crate) fn counted(&self) -> RowRef {
-        if self.within { RowRef::NONE } else { self.instance }
+        if self.marks.has(Marks::WITHIN) { RowRef::NONE } else { self.instance }
     }
 
     /// Notes a packet of the flow that is translated: its time, its stage, and what a RST would have to say. `outgoing` says
@@ -157,22 +165,23 @@ impl Flow {
     #[inline]
     pub fn note(&mut self, view: &View, now: Instant, outgoing: bool) {
         self.last_seen = now;
-        let answers = outgoing != self.outgoing;
+        let answers = outgoing != self.marks.has(Marks::OUTGOING);
         if self.protocol == Protocol::Tcp.number() {
-            self.answered |= answers;
+            if answers {
+                self.marks.add(Marks::ANSWERED);
+            }
         } else if answers {
             self.stage = Stage::Established;
         }
         if let Some(segment) = view.tcp() {
-            let confirms = self.answered && !answers && segment.flags.ack() && !segment.flags.syn();
+            let confirms = self.marks.has(Marks::ANSWERED) && !answers && segment.flags.ack() && !segment.flags.syn();
             if self.stage == Stage::Opening && confirms {
                 self.stage = Stage::Established;
             }
             if segment.flags.fin() {
-                let fin = if outgoing { &mut self.fins.local } else { &mut self.fins.remote };
-                *fin = true;
+                self.marks.add(if outgoing { Marks::LOCAL_FIN } else { Marks::REMOTE_FIN });
             }
-            if segment.flags.rst() || (self.fins.local && self.fins.remote) {
+            if segment.flags.rst() || self.marks.has(Marks::BOTH_FINS) {
                 self.stage = Stage::Closing;
             }
             if outgoing && segment.flags.ack() {

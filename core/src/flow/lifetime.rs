@@ -14,7 +14,7 @@ pub enum Stage {
     Closing,
 }
 
-/// How long flows live without a packet, in whole milliseconds.
+/// How long flows live without a packet, in whole milliseconds, 49 days at most.
 ///
 /// Three of the defaults are shorter than what the RFCs ask of address translators: TCP that opens or closes, and one-way UDP.
 /// Nobody's next connection waits for what they hold: no address or port is shared between applications. A flow that ended
@@ -42,29 +42,9 @@ pub struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// No time at all: what a table holds before it is configured.
-    pub(super) const ZERO: Self = Self {
-        tcp_opening: Duration::ZERO,
-        tcp_established: Duration::ZERO,
-        tcp_closing: Duration::ZERO,
-        udp_opening: Duration::ZERO,
-        udp_established: Duration::ZERO,
-        icmp: Duration::ZERO,
-        other: Duration::ZERO,
-    };
-
     /// The lifetime of a flow at a stage.
-    #[inline]
     pub fn of(&self, protocol: u8, stage: Stage) -> Duration {
-        match (protocol, stage) {
-            (6, Stage::Opening) => self.tcp_opening,
-            (6, Stage::Established) => self.tcp_established,
-            (6, Stage::Closing) => self.tcp_closing,
-            (17, Stage::Opening) => self.udp_opening,
-            (17, _) => self.udp_established,
-            (1 | 58, _) => self.icmp,
-            _ => self.other,
-        }
+        Duration::from_millis(Millis::from(*self).of(protocol, stage).into())
     }
 }
 
@@ -78,6 +58,59 @@ impl Default for Lifetimes {
             udp_established: Duration::from_secs(300),
             icmp: Duration::from_secs(60),
             other: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Lifetimes as every packet needs them: in milliseconds.
+pub(super) struct Millis {
+    tcp_opening: u32,
+    tcp_established: u32,
+    tcp_closing: u32,
+    udp_opening: u32,
+    udp_established: u32,
+    icmp: u32,
+    other: u32,
+}
+
+impl Millis {
+    /// No time at all: what a table holds before it is configured.
+    pub(super) const ZERO: Self = Self {
+        tcp_opening: 0,
+        tcp_established: 0,
+        tcp_closing: 0,
+        udp_opening: 0,
+        udp_established: 0,
+        icmp: 0,
+        other: 0,
+    };
+
+    /// The lifetime of a flow at a stage.
+    #[inline]
+    pub(super) fn of(&self, protocol: u8, stage: Stage) -> u32 {
+        match (protocol, stage) {
+            (6, Stage::Opening) => self.tcp_opening,
+            (6, Stage::Established) => self.tcp_established,
+            (6, Stage::Closing) => self.tcp_closing,
+            (17, Stage::Opening) => self.udp_opening,
+            (17, _) => self.udp_established,
+            (1 | 58, _) => self.icmp,
+            _ => self.other,
+        }
+    }
+}
+
+impl From<Lifetimes> for Millis {
+    fn from(lifetimes: Lifetimes) -> Self {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            tcp_opening: millis(lifetimes.tcp_opening),
+            tcp_established: millis(lifetimes.tcp_established),
+            tcp_closing: millis(lifetimes.tcp_closing),
+            udp_opening: millis(lifetimes.udp_opening),
+            udp_established: millis(lifetimes.udp_established),
+            icmp: millis(lifetimes.icmp),
+            other: millis(lifetimes.other),
         }
     }
 }

@@ -8,7 +8,7 @@ mod entry;
 mod lifetime;
 mod sets;
 
-pub use entry::{Fins, Flow, FlowKey};
+pub use entry::{Flow, FlowKey, Marks};
 pub use lifetime::{Lifetimes, Stage};
 
 use crate::addr::is_mapped;
@@ -16,6 +16,7 @@ use crate::index::HashKey;
 use crate::packet::Protocol;
 use crate::slots::{RowRef, Slots};
 use crate::time::Instant;
+use lifetime::Millis;
 use sets::Sets;
 
 /// How many further sets are looked at for a flow to end when all rows are in use and a new flow's own set is empty.
@@ -43,7 +44,7 @@ pub struct FlowTable<const F: usize> {
     eviction_hand: usize,
     /// Where the next search for dead flows begins.
     expiry_hand: usize,
-    lifetimes: Lifetimes,
+    lifetimes: Millis,
 }
 
 impl<const F: usize> FlowTable<F> {
@@ -57,14 +58,14 @@ impl<const F: usize> FlowTable<F> {
             ingress: Sets::new(),
             eviction_hand: 0,
             expiry_hand: 0,
-            lifetimes: Lifetimes::ZERO,
+            lifetimes: Millis::ZERO,
         }
     }
 
     /// Sets the secret of the hashes and how long flows live. Only on an empty table.
     pub(crate) fn configure(&mut self, key: HashKey, lifetimes: Lifetimes) {
         self.hash = key;
-        self.lifetimes = lifetimes;
+        self.lifetimes = Millis::from(lifetimes);
     }
 
     /// The flow in a row.
@@ -206,7 +207,7 @@ impl<const F: usize> FlowTable<F> {
     /// When the flow's time is over.
     #[inline]
     fn deadline(&self, flow: &Flow) -> Instant {
-        flow.last_seen.saturating_add(self.lifetimes.of(flow.protocol, flow.stage))
+        flow.last_seen.saturating_add_millis(self.lifetimes.of(flow.protocol, flow.stage))
     }
 
     /// Sees to it that there is an entry in both sets and a row for a new flow.

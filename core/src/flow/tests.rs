@@ -32,7 +32,6 @@ fn flow(protocol: u8, port: u16, dialled: u16, remote: u16) -> Flow {
     Flow {
         local: bytes(1, 0),
         dialled: bytes(2, dialled),
-        local_instance: bytes(3, 0),
         remote: bytes(4, remote),
         remote_instance: bytes(5, remote),
         local_port: port,
@@ -320,7 +319,7 @@ const IN: bool = false;
 
 /// The stages of a TCP flow that the local application began, after each of some segments.
 fn stages(segments: &[(bool, u8)]) -> Vec<Stage> {
-    let mut flow = Flow { outgoing: true, ..flow(TCP, 1, 1, 1) };
+    let mut flow = Flow { marks: Marks::OUTGOING, ..flow(TCP, 1, 1, 1) };
     let note = |(second, &(outgoing, flags)): (u64, &(bool, u8))| {
         let packet = Sample { tcp_flags: flags, ..Sample::plain(Family::V4, Kind::Tcp, 1) }.build();
         flow.note(&View::parse(&packet, Offload::NONE).unwrap(), at(second), outgoing);

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use crate::addr::Dual;
+use crate::addr::{Dual, Family, v4_key};
 use crate::ids::InstanceId;
 use crate::index::{HashIndex, HashKey};
 use crate::slots::{RowRef, Slots};
@@ -31,6 +31,15 @@ pub struct Attachment {
 
 impl Attachment {
     const EMPTY: Self = Self { id: InstanceId::NONE, instance_ip: Dual::UNSPECIFIED, namespace_ip: Dual::UNSPECIFIED };
+
+    /// The source of what it sends on the wire, in the form that flows have addresses in.
+    #[inline]
+    pub(super) fn source(&self, family: Family) -> [u8; 16] {
+        match family {
+            Family::V4 => v4_key(self.instance_ip.v4.octets()),
+            Family::V6 => self.instance_ip.v6.octets(),
+        }
+    }
 }
 
 /// Up to `L` attachments, found by each of their addresses. All zero when new.

@@ -6,7 +6,7 @@ use super::classify::{Class, classify};
 use super::datagrams::DatagramKey;
 use super::{Router, Verdict};
 use crate::addr::Dual;
-use crate::flow::{Flow, FlowKey};
+use crate::flow::{Flow, FlowKey, Marks};
 use crate::packet::{Offload, View, is_one_host, readdress};
 use crate::slots::RowRef;
 use crate::stats::DropReason;
@@ -161,11 +161,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Some(sender) = self.sender(peer, view.src())? else {
             return Ok(None);
         };
-        let local = self.attachments.get(attachment.row()).ok_or(DropReason::NotOurs)?;
         let flow = Flow {
             local: key.dst,
             dialled: key.src,
-            local_instance: key_of(local.instance_ip.of(family)),
             remote: key_of(sender.namespace_ip.of(family)),
             remote_instance: key.src,
             local_port: key.dst_port,
@@ -173,7 +171,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             protocol: key.protocol,
             node: u32::try_from(peer).map_err(|_| DropReason::NoFlow)?,
             instance: sender.instance,
-            within: sender.within,
+            marks: if sender.within { Marks::WITHIN } else { Marks::NONE },
             attachment,
             last_seen: now,
             ..Flow::EMPTY

@@ -7,7 +7,7 @@ use super::classify::{Class, classify, is_amid_connection, opens};
 use super::datagrams::DatagramKey;
 use super::path::Fit;
 use super::{Router, Verdict};
-use crate::flow::{Flow, FlowKey};
+use crate::flow::{Flow, FlowKey, Marks};
 use crate::mtu::OverlayMtu;
 use crate::packet::{Fragment, Offload, View, is_one_host, readdress};
 use crate::policy::NewFlow;
@@ -117,11 +117,12 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Err(Refused::Silently(reason)) => return self.drop(reason),
             Err(Refused::Answered(reason)) => return self.refuse(now, reason, packet, view, reply),
         };
+        let Some((datagram, fragment)) = first else {
+            return self.send(now, row, packet, view, reply);
+        };
         let flow = self.flows.reference(row).unwrap_or(RowRef::NONE);
         let verdict = self.send(now, row, packet, view, reply);
-        if let Some((datagram, fragment)) = first {
-            self.begin_datagram(now, datagram, fragment, flow, &verdict);
-        }
+        self.begin_datagram(now, datagram, fragment, flow, &verdict);
         verdict
     }
 
@@ -175,8 +176,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let Some(flow) = self.flows.get_mut(row) else {
             return self.drop(DropReason::NoFlow);
         };
+        let Some(sender) = self.attachments.get(flow.attachment.row()) else {
+            return self.drop(DropReason::NoFlow);
+        };
+        let (src, dst) = (sender.source(view.family()), flow.remote);
         flow.note(view, now, true);
-        let (src, dst) = (flow.local_instance, flow.remote);
         let node = flow.node as usize;
         let cut = match self.fit(now, node, view) {
             Fit::Whole => None,
@@ -291,18 +295,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// The flow of an application's packet to an instance.
     fn flow_to(&self, now: Instant, key: &FlowKey, view: &View, attachment: RowRef, slot: usize) -> Option<Flow> {
         let instance: &Instance = self.table.instance(slot)?;
-        let local = self.attachments.get(attachment.row())?;
         let family = view.family();
         Some(Flow {
             local: key.src,
             dialled: key.dst,
-            local_instance: key_of(local.instance_ip.of(family)),
             remote: key_of(instance.namespace_ip.of(family)),
             remote_instance: key_of(instance.instance_ip.of(family)),
             local_port: key.src_port,
             remote_port: key.dst_port,
             protocol: key.protocol,
-            outgoing: true,
+            marks: Marks::OUTGOING,
             node: u32::try_from(instance.node).ok()?,
             instance: self.table.instance_ref(slot)?,
             attachment,
