@@ -13,6 +13,8 @@
 //! - [`router`]: a packet in, a verdict out.
 //! - [`sync`]: the table protocol.
 //! - [`node`]: the engine that joins them.
+//!
+//! Beside them, [`provision`]: what a microcontroller is told when it is flashed.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -26,6 +28,7 @@ pub mod mtu;
 pub mod node;
 pub mod packet;
 pub mod policy;
+pub mod provision;
 pub mod router;
 mod slots;
 pub mod stats;
