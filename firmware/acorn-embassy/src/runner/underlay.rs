@@ -1,0 +1,144 @@
+//! The node's UDP port on the underlay.
+//!
+//! A stack that looks for a neighbour holds everything back that its socket has to send. So one peer that is switched off would hold
+//! up all others behind its unanswered ARP requests. Therefore there are several sockets on the one port: one receives, and sends to
+//! peers that were heard lately; a small one for each other peer, for handshakes; and one for answers to whoever claims an address.
+
+use core::net::{IpAddr, SocketAddrV4};
+use core::task::{Context, Poll};
+
+use embassy_net::Stack;
+use embassy_net::udp::UdpSocket;
+use embassy_time::{Duration, with_timeout};
+
+use crate::tunnels::{Transmit, Way};
+
+/// A peer that was heard lately and whose datagrams have not left for this long is not where it was: what waits is dropped.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+struct Lane<'a> {
+    socket: UdpSocket<'a>,
+    /// Which peer it serves; 0 for none yet.
+    peer: u32,
+    /// When it was last used, in the order of all.
+    turn: u32,
+}
+
+pub(crate) struct Underlay<'a, const PEERS: usize> {
+    stack: Stack<'a>,
+    port: u16,
+    live: UdpSocket<'a>,
+    lanes: heapless::Vec<Lane<'a>, PEERS>,
+    stray: UdpSocket<'a>,
+    turn: u32,
+    /// Datagrams that were not sent.
+    pub(crate) dropped: u32,
+    /// Datagrams that were not taken in.
+    pub(crate) strange: u32,
+}
+
+impl<'a, const PEERS: usize> Underlay<'a, PEERS> {
+    pub(crate) fn new(
+        stack: Stack<'a>,
+        port: u16,
+        live: UdpSocket<'a>,
+        lanes: heapless::Vec<UdpSocket<'a>, PEERS>,
+        stray: UdpSocket<'a>,
+    ) -> Self {
+        let lanes = lanes.into_iter().map(|socket| Lane { socket, peer: 0, turn: 0 }).collect();
+        let mut underlay = Self { stack, port, live, lanes, stray, turn: 0, dropped: 0, strange: 0 };
+        bind(&mut underlay.live, port);
+        underlay.lanes.iter_mut().for_each(|lane| bind(&mut lane.socket, port));
+        bind(&mut underlay.stray, port);
+        underlay
+    }
+
+    /// Whether datagrams can be sent at all.
+    pub(crate) fn is_up(&self) -> bool {
+        self.stack.is_link_up() && self.stack.config_v4().is_some()
+    }
+
+    /// Ready when a datagram has come.
+    pub(crate) fn poll_received(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.live.poll_recv_ready(cx)
+    }
+
+    /// Takes a datagram that has come into `datagram`. None when there is none, or it is none of this network's.
+    pub(crate) fn receive(&mut self, datagram: &mut [u8]) -> Option<(usize, SocketAddrV4)> {
+        let mut cx = Context::from_waker(core::task::Waker::noop());
+        match self.live.poll_recv_from(datagram, &mut cx) {
+            Poll::Ready(Ok((len, meta))) => match IpAddr::from(meta.endpoint.addr) {
+                IpAddr::V4(address) => Some((len, SocketAddrV4::new(address, meta.endpoint.port))),
+                IpAddr::V6(_) => {
+                    self.strange = self.strange.wrapping_add(1);
+                    None
+                }
+            },
+            Poll::Ready(Err(_)) => {
+                self.strange = self.strange.wrapping_add(1);
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    /// Sends a datagram. Waits for room only on the way to peers that were heard lately.
+    pub(crate) async fn send(&mut self, transmit: Transmit, datagram: &[u8]) {
+        let datagram = datagram.get(..transmit.len).unwrap_or(datagram);
+        if !self.is_up() {
+            self.dropped = self.dropped.wrapping_add(1);
+            return;
+        }
+        let port = self.port;
+        let sent = match transmit.way {
+            Way::Live => match with_timeout(STUCK_AFTER, self.live.send_to(datagram, transmit.to)).await {
+                Ok(sent) => sent.is_ok(),
+                Err(_) => {
+                    bind(&mut self.live, port);
+                    false
+                }
+            },
+            Way::Unsure(peer) => {
+                self.turn = self.turn.wrapping_add(1);
+                let turn = self.turn;
+                let lane = match self.lanes.iter().position(|lane| lane.peer == peer) {
+                    Some(place) => self.lanes.get_mut(place),
+                    None => {
+                        let lane = self.lanes.iter_mut().min_by_key(|lane| lane.turn);
+                        lane.map(|lane| {
+                            // What waits there is for another peer.
+                            bind(&mut lane.socket, port);
+                            lane.peer = peer;
+                            lane
+                        })
+                    }
+                };
+                lane.is_some_and(|lane| {
+                    lane.turn = turn;
+                    send_now(&mut lane.socket, port, datagram, transmit.to)
+                })
+            }
+            Way::Stray => send_now(&mut self.stray, port, datagram, transmit.to),
+        };
+        if !sent {
+            self.dropped = self.dropped.wrapping_add(1);
+        }
+    }
+}
+
+/// Sends a datagram in place of those that have not left yet.
+fn send_now(socket: &mut UdpSocket<'_>, port: u16, datagram: &[u8], to: SocketAddrV4) -> bool {
+    let mut cx = Context::from_waker(core::task::Waker::noop());
+    if let Poll::Ready(sent) = socket.poll_send_to(datagram, to, &mut cx) {
+        return sent.is_ok();
+    }
+    bind(socket, port);
+    matches!(socket.poll_send_to(datagram, to, &mut cx), Poll::Ready(Ok(())))
+}
+
+/// Opens a socket on the port; what waited in it is gone.
+fn bind(socket: &mut UdpSocket<'_>, port: u16) {
+    socket.close();
+    // The port is not 0 and the socket is closed: it can't fail.
+    let _ = socket.bind(port);
+}
