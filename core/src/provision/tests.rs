@@ -40,11 +40,16 @@ fn sealed(content: &[u8]) -> std::vec::Vec<u8> {
     blob
 }
 
+/// The content of a blob.
+fn content(blob: &[u8]) -> &[u8] {
+    blob.get(7..).and_then(|rest| rest.split_last_chunk::<4>()).unwrap().0
+}
+
 fn host_addresses() -> impl Strategy<Value = Underlay> {
     (any::<u32>(), any::<u32>(), 1_u8..=32, any::<bool>())
         .prop_map(|(address, gateway, prefix, routed)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            let gateway = routed.then(|| Ipv4Addr::from_bits((address & mask) | (gateway & !mask)));
+            let host = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            let gateway = routed.then(|| Ipv4Addr::from_bits((address & !host) | (gateway & host)));
             Underlay::Static { address: Ipv4Addr::from_bits(address), prefix, gateway }
         })
         .prop_filter("addresses of hosts", |underlay| underlay.check().is_ok())
@@ -112,9 +117,7 @@ proptest! {
 
     #[test]
     fn changed_content_under_a_right_checksum_is_whole_or_refused(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let mut content = encoded(&full());
-        content.drain(..7);
-        content.truncate(content.len() - 4);
+        let mut content = content(&encoded(&full())).to_vec();
         let at = at.index(content.len());
         content[at] = byte;
         if let Ok(provisioning) = decode(&sealed(&content)) {
@@ -189,7 +192,7 @@ fn errors_tell_what_is_there() {
     assert_eq!(decode(b"ACNP"), Err(ProvisioningError::Damaged));
 
     let whole = encoded(&full());
-    let content = &whole[7..whole.len() - 4];
+    let content = content(&whole);
     assert_eq!(sealed(content), whole);
     assert_eq!(decode(&sealed(&[content, b"\0"].concat())), Err(ProvisioningError::Damaged), "leftovers");
     assert_eq!(decode(&sealed(&content[1..])), Err(ProvisioningError::Damaged), "not a content");
