@@ -8,11 +8,11 @@ mod chip;
 mod counters;
 mod registers;
 
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Context;
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use static_cell::ConstStaticCell;
 
 use self::chip::{Buffer, CHIP, Received};
 pub use self::counters::{Counters, counters};
@@ -34,7 +34,6 @@ const WINDOW: usize = 6;
 const EVENTS: u32 = RSFL_INT | PHY_INT | RXE_INT | TXE_INT;
 
 static WAKER: AtomicWaker = AtomicWaker::new();
-static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Why there is no Ethernet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, defmt::Format)]
@@ -53,8 +52,8 @@ pub struct Lan9118 {
     link: LinkState,
     /// Frames that may still be taken in this go.
     budget: u8,
-    rx: Buffer,
-    tx: Buffer,
+    rx: &'static mut Buffer,
+    tx: &'static mut Buffer,
 }
 
 impl Lan9118 {
@@ -62,12 +61,12 @@ impl Lan9118 {
     ///
     /// Errors: [`InitError::Taken`] at the second call; the others when the chip is not there or has no address.
     pub fn new() -> Result<Self, InitError> {
-        if TAKEN.swap(true, Ordering::Relaxed) {
-            return Err(InitError::Taken);
-        }
+        // Static, because a driver is moved about before it comes to rest in a task: 3 KB of stack each time.
+        static RX: ConstStaticCell<Buffer> = ConstStaticCell::new([0; size_of::<Buffer>()]);
+        static TX: ConstStaticCell<Buffer> = ConstStaticCell::new([0; size_of::<Buffer>()]);
+        let (rx, tx) = RX.try_take().zip(TX.try_take()).ok_or(InitError::Taken)?;
         let address = chip::start()?;
         enable(Interrupt::Ethernet);
-        let (rx, tx) = ([0; size_of::<Buffer>()], [0; size_of::<Buffer>()]);
         Ok(Self { address, link: LinkState::Down, budget: BURST, rx, tx })
     }
 
@@ -85,7 +84,7 @@ impl Lan9118 {
                 cx.waker().wake_by_ref();
                 return None;
             }
-            match chip::receive(&mut self.rx) {
+            match chip::receive(self.rx) {
                 Received::Empty if armed => return None,
                 Received::Empty => {
                     if CHIP.read(INT_STS) & (RXE_INT | TXE_INT) != 0 {
@@ -153,11 +152,11 @@ impl Driver for Lan9118 {
             return None;
         }
         let length = self.next_frame(cx)?;
-        Some((Frame(self.rx.get_mut(..length)?), Slot(&mut self.tx)))
+        Some((Frame(self.rx.get_mut(..length)?), Slot(self.tx)))
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Slot<'_>> {
-        self.can_send(cx).then_some(Slot(&mut self.tx))
+        self.can_send(cx).then_some(Slot(self.tx))
     }
 
     /// The stack asks once in each of its turns, at the end: here the next turn gets its frames.
