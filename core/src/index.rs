@@ -5,6 +5,8 @@
 
 use siphasher::sip::SipHasher13;
 
+use crate::link::{Link, reach};
+
 /// The secret of all hashes of one engine, from the shell's entropy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HashKey(pub u64, pub u64);
@@ -20,13 +22,14 @@ impl HashKey {
 /// Maps hashes to slots of a table of `N` rows with `K` keys each. All zero when new.
 pub(crate) struct HashIndex<const N: usize, const K: usize> {
     /// The first entry of each chain, plus one; 0 is an empty chain.
-    heads: [[u32; K]; N],
+    heads: [[Link; K]; N],
     /// The entry behind each entry, plus one.
-    next: [[u32; K]; N],
+    next: [[Link; K]; N],
 }
 
 impl<const N: usize, const K: usize> HashIndex<N, K> {
     pub(crate) const fn new() -> Self {
+        const { assert!(reach(N.saturating_mul(K)), "too many keys for this target") };
         Self { heads: [[0; K]; N], next: [[0; K]; N] }
     }
 
@@ -84,7 +87,7 @@ impl<const N: usize, const K: usize> HashIndex<N, K> {
         None
     }
 
-    fn next_of(&self, entry: u32) -> u32 {
+    fn next_of(&self, entry: Link) -> Link {
         let (row, col) = Self::place(entry);
         self.next.get(row).and_then(|r| r.get(col)).copied().unwrap_or(0)
     }
@@ -98,13 +101,13 @@ impl<const N: usize, const K: usize> HashIndex<N, K> {
         ((chain / K as u64) as usize, (chain % K as u64) as usize)
     }
 
-    fn entry(slot: usize, key: usize) -> u32 {
-        slot.saturating_mul(K).saturating_add(key).saturating_add(1) as u32
+    fn entry(slot: usize, key: usize) -> Link {
+        slot.saturating_mul(K).saturating_add(key).saturating_add(1) as Link
     }
 
     #[inline]
     #[expect(clippy::arithmetic_side_effects, reason = "K is not 0")]
-    fn place(entry: u32) -> (usize, usize) {
+    fn place(entry: Link) -> (usize, usize) {
         let flat = (entry as usize).saturating_sub(1);
         (flat / K, flat % K)
     }

@@ -24,6 +24,7 @@ pub mod flow;
 pub mod ids;
 mod index;
 mod late;
+mod link;
 pub mod mtu;
 pub mod node;
 pub mod packet;

@@ -1,6 +1,8 @@
 //! Which rows of a fixed table are in use: constant-time take and give back, and a generation per row so that a stale
 //! reference is noticed.
 
+use crate::link::{Link, reach};
+
 /// A reference to a row that tells whether the row still holds what it held when the reference was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowRef {
@@ -23,9 +25,9 @@ pub(crate) struct Slots<const N: usize> {
     /// Odd while the row is in use. Grows with every take, give-back and renewal.
     generation: [u32; N],
     /// The free row behind each free row, plus one.
-    next_free: [u32; N],
+    next_free: [Link; N],
     /// The first free row that was in use before, plus one; 0 when there is none.
-    free: u32,
+    free: Link,
     /// Rows below this have been in use.
     fresh: u32,
     used: u32,
@@ -33,6 +35,7 @@ pub(crate) struct Slots<const N: usize> {
 
 impl<const N: usize> Slots<N> {
     pub(crate) const fn new() -> Self {
+        const { assert!(reach(N), "too many rows for this target") };
         Self { generation: [0; N], next_free: [0; N], free: 0, fresh: 0, used: 0 }
     }
 
@@ -40,19 +43,20 @@ impl<const N: usize> Slots<N> {
     pub(crate) fn take(&mut self) -> Option<RowRef> {
         let row = match self.free.checked_sub(1) {
             Some(row) => {
-                self.free = self.next_free.get(row as usize).copied()?;
+                let row = row as usize;
+                self.free = self.next_free.get(row).copied()?;
                 row
             }
             None if self.fresh < N as u32 => {
                 self.fresh = self.fresh.saturating_add(1);
-                self.fresh.saturating_sub(1)
+                self.fresh.saturating_sub(1) as usize
             }
             None => return None,
         };
-        let generation = self.generation.get_mut(row as usize)?;
+        let generation = self.generation.get_mut(row)?;
         *generation = generation.wrapping_add(1);
         self.used = self.used.saturating_add(1);
-        Some(RowRef { row, generation: *generation })
+        Some(RowRef { row: row as u32, generation: *generation })
     }
 
     /// Gives a row back. Nothing happens when it is free already.
@@ -65,7 +69,7 @@ impl<const N: usize> Slots<N> {
         }
         *generation = generation.wrapping_add(1);
         *next = self.free;
-        self.free = (row as u32).saturating_add(1);
+        self.free = (row as Link).saturating_add(1);
         self.used = self.used.saturating_sub(1);
     }
 

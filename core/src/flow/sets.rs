@@ -11,7 +11,8 @@ const WAYS: usize = 16;
 /// An entry is a row's number plus one in its lower bits, as many as `F` needs, and a tag from the key's hash in the others; 0
 /// is none. The set comes from the upper half of the hash, the tag from the lower half. Twice as many entries as rows keep
 /// sets from overflowing: when all rows are in use, a set is half full on average.
-#[repr(align(64))]
+// A set is one cache line where there are cache lines.
+#[cfg_attr(not(target_os = "none"), repr(align(64)))]
 pub(super) struct Sets<const F: usize> {
     ways: [[u32; 2]; F],
 }

@@ -2,9 +2,10 @@
 
 use core::net::IpAddr;
 
-use super::pending::{self, Origin, State};
+use super::pending::{self, Origin, State, Taken};
 use super::{Action, Node};
 use crate::packet::{Offload, View};
+use crate::router::Verdict;
 use crate::slots::RowRef;
 use crate::stats::DropReason;
 use crate::sync::client::{Answer, Wanted};
@@ -70,6 +71,43 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Ok(false) => {}
             Ok(true) => self.router.counters.count(DropReason::PendingFull),
             Err(pending::Refused::TooLong) => self.router.counters.count(DropReason::PendingTooLong),
+        }
+    }
+
+    /// Decides on a packet that waited, in the place where it did. A reply is written into `reply`.
+    pub(super) fn go_on(&mut self, now: Instant, taken: &Taken, reply: &mut [u8]) -> Verdict {
+        let peer = match taken.origin {
+            Origin::Local => None,
+            Origin::Peer(peer) => Some((peer.row(), self.peer(peer).is_some())),
+        };
+        let packet = self.pending.packet(taken);
+        let router = &mut self.router;
+        let verdict = match (taken.state, peer) {
+            (State::Failed(reason), None) => match View::parse(packet, taken.offload) {
+                Ok(view) => router.refuse(now, reason, packet, &view, reply),
+                Err(_) => Verdict::Drop(reason),
+            },
+            (State::Failed(reason), Some(_)) => {
+                router.counters.count(reason);
+                Verdict::Drop(reason)
+            }
+            (_, None) => router.outbound(now, packet, taken.offload, reply),
+            (_, Some((row, true))) => router.inbound(now, row, packet, taken.offload),
+            (_, Some((_, false))) => {
+                router.counters.count(DropReason::UnknownPeer);
+                Verdict::Drop(DropReason::UnknownPeer)
+            }
+        };
+        // What was known has gone again meanwhile: the packet has waited long enough.
+        match (verdict, View::parse(packet, taken.offload)) {
+            (Verdict::Wait { .. }, Ok(view)) if peer.is_none() => {
+                router.refuse(now, DropReason::PendingExpired, packet, &view, reply)
+            }
+            (Verdict::Wait { .. }, _) => {
+                router.counters.count(DropReason::PendingExpired);
+                Verdict::Drop(DropReason::PendingExpired)
+            }
+            (verdict, _) => verdict,
         }
     }
 

@@ -5,6 +5,8 @@
 //! ([`Node::poll_output`], [`Node::poll_peer`], [`Node::poll_event`]) until there is nothing more. Sealing and opening
 //! payloads is the shell's.
 
+#[cfg(all(target_os = "none", target_pointer_width = "32"))]
+mod budget;
 mod lookups;
 mod orders;
 mod pending;
@@ -15,7 +17,7 @@ use crate::flow::Lifetimes;
 use crate::ids::{InstanceId, NodeKey};
 use crate::index::HashKey;
 use crate::mtu::OverlayMtu;
-use crate::packet::{Offload, View, reply::MAX_REPLY_LEN};
+use crate::packet::{Offload, View};
 use crate::policy::Registry;
 use crate::router::{Attachment, Router, Verdict};
 use crate::slots::RowRef;
@@ -30,7 +32,7 @@ use crate::time::{Duration, Instant};
 use lookups::reason_of;
 pub use orders::{Action, Output, PeerNews};
 pub use pending::PENDING_LEN;
-use pending::{Origin, Pending, State};
+use pending::{Origin, Pending};
 
 /// How many flows are looked at per round of [`Node::handle_timeout`].
 const FLOWS_PER_ROUND: usize = 1024;
@@ -74,7 +76,6 @@ pub struct Node<const S: usize, const I: usize, const N: usize, const F: usize, 
     next_peer_round: Instant,
     /// When the next node is forgotten; none when none is to be.
     next_forgetting: Option<Instant>,
-    scratch: [u8; MAX_REPLY_LEN],
 }
 
 impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize>
@@ -91,7 +92,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             next_flow_round: Instant::ZERO,
             next_peer_round: Instant::ZERO,
             next_forgetting: None,
-            scratch: [0; MAX_REPLY_LEN],
         }
     }
 
@@ -139,7 +139,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// Handles a packet that a local application sent. `reply`, which needs room for
-    /// [`MAX_REPLY_LEN`] bytes, is written when the [`Action`] says so.
+    /// [`MAX_REPLY_LEN`](crate::packet::reply::MAX_REPLY_LEN) bytes, is written when the [`Action`] says so.
     pub fn handle_tun(&mut self, now: Instant, packet: &mut [u8], offload: Offload, reply: &mut [u8]) -> Action {
         if self.queue_behind(Origin::Local, packet, offload) {
             return Action::Nothing;
@@ -231,51 +231,18 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         {
             return Some(Output::Local { len, offload: Offload::NONE });
         }
-        while let Some(taken) = self.pending.pop_ready(out) {
-            let packet = out.get_mut(..taken.len)?;
-            let verdict = match (taken.state, taken.origin) {
-                (State::Failed(reason), Origin::Local) => match View::parse(packet, taken.offload) {
-                    Ok(view) => self.router.refuse(now, reason, packet, &view, &mut self.scratch),
-                    Err(_) => Verdict::Drop(reason),
-                },
-                (State::Failed(reason), Origin::Peer(_)) => {
-                    self.router.counters.count(reason);
-                    Verdict::Drop(reason)
-                }
-                (_, Origin::Local) => self.router.outbound(now, packet, taken.offload, &mut self.scratch),
-                (_, Origin::Peer(peer)) if self.peer(peer).is_some() => {
-                    self.router.inbound(now, peer.row(), packet, taken.offload)
-                }
-                (_, Origin::Peer(_)) => {
-                    self.router.counters.count(DropReason::UnknownPeer);
-                    Verdict::Drop(DropReason::UnknownPeer)
-                }
+        while let Some(taken) = self.pending.pop_ready() {
+            let verdict = self.go_on(now, &taken, out);
+            let offload = taken.offload;
+            let (len, output) = match self.act(verdict) {
+                Action::Forward { peer, len } => (len, Output::Peer { peer, len, offload }),
+                Action::Fragment { peer, len, mtu } => (len, Output::Fragments { peer, len, offload, mtu }),
+                Action::Deliver { len } => (len, Output::Local { len, offload }),
+                Action::Reply { len } => return Some(Output::Local { len, offload: Offload::NONE }),
+                Action::Nothing => continue,
             };
-            // What was known has gone again meanwhile: the packet has waited long enough.
-            let verdict = match (verdict, View::parse(packet, taken.offload)) {
-                (Verdict::Wait { .. }, Ok(view)) if taken.origin == Origin::Local => {
-                    self.router.refuse(now, DropReason::PendingExpired, packet, &view, &mut self.scratch)
-                }
-                (Verdict::Wait { .. }, _) => {
-                    self.router.counters.count(DropReason::PendingExpired);
-                    Verdict::Drop(DropReason::PendingExpired)
-                }
-                (verdict, _) => verdict,
-            };
-            match self.act(verdict) {
-                Action::Forward { peer, len } => {
-                    return Some(Output::Peer { peer, len, offload: taken.offload });
-                }
-                Action::Fragment { peer, len, mtu } => {
-                    return Some(Output::Fragments { peer, len, offload: taken.offload, mtu });
-                }
-                Action::Deliver { len } => return Some(Output::Local { len, offload: taken.offload }),
-                Action::Reply { len } => {
-                    out.get_mut(..len)?.copy_from_slice(self.scratch.get(..len)?);
-                    return Some(Output::Local { len, offload: Offload::NONE });
-                }
-                Action::Nothing => {}
-            }
+            out.get_mut(..len)?.copy_from_slice(self.pending.packet(&taken).get(..len)?);
+            return Some(output);
         }
         let (key, len) = self.client.poll_transmit(now, &self.router, out)?;
         let peer = self.find_peer(&key)?;

@@ -174,17 +174,20 @@ impl<const P: usize> Pending<P> {
         self.ready > 0
     }
 
-    /// Takes the oldest packet that can go on, copied into `out`.
-    pub(super) fn pop_ready(&mut self, out: &mut [u8]) -> Option<Taken> {
+    /// Takes the oldest packet that can go on. Its bytes are there until the next one is queued.
+    pub(super) fn pop_ready(&mut self) -> Option<Taken> {
         if self.ready == 0 {
             return None;
         }
         let ready = self.rows.iter().enumerate().filter(|(_, row)| row.is_used() && row.state != State::Waiting);
         let (place, _) = ready.min_by_key(|(_, row)| row.order)?;
         let row = self.free(place)?;
-        let len = row.len.min(out.len());
-        out.get_mut(..len)?.copy_from_slice(self.bytes.get(place)?.get(..len)?);
-        Some(Taken { state: row.state, origin: row.origin, offload: row.offload, len })
+        Some(Taken { state: row.state, origin: row.origin, offload: row.offload, place, len: row.len })
+    }
+
+    /// The bytes of a packet that was taken.
+    pub(super) fn packet(&mut self, taken: &Taken) -> &mut [u8] {
+        self.bytes.get_mut(taken.place).and_then(|bytes| bytes.get_mut(..taken.len)).unwrap_or_default()
     }
 
     /// Frees a row and returns what it held; none when it was free.
@@ -247,7 +250,8 @@ pub(super) struct Taken {
     pub(super) state: State,
     pub(super) origin: Origin,
     pub(super) offload: Offload,
-    pub(super) len: usize,
+    place: usize,
+    len: usize,
 }
 
 #[cfg(test)]
@@ -263,8 +267,7 @@ mod tests {
     }
 
     fn flush<const P: usize>(pending: &mut Pending<P>) -> Vec<u8> {
-        let mut out = [0; 4];
-        std::iter::from_fn(|| pending.pop_ready(&mut out).map(|_| out[0])).collect()
+        std::iter::from_fn(|| pending.pop_ready().map(|taken| pending.packet(&taken)[0])).collect()
     }
 
     #[test]

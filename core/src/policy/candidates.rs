@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::link::Link;
 use crate::table::Instance;
 
 /// An instance that may be picked: alive, not draining, on a node that answers, and without a reverse path that was found taken.
@@ -46,20 +47,20 @@ impl Candidate {
 
 /// A look at a place of a service's list: the candidate there, if the instance is one, and the place behind it, which is the
 /// first one behind the last. None ends the walk.
-pub(crate) type Look<'a> = dyn Fn(u32) -> Option<(Option<Candidate>, u32)> + 'a;
+pub(crate) type Look<'a> = dyn Fn(Link) -> Option<(Option<Candidate>, Link)> + 'a;
 
 /// The instances that may be picked for one flow. They can be gone through as often as a policy likes; each time costs a look at
 /// the flow table per instance, so one that needs only the first takes only that.
 #[derive(Clone, Copy)]
 pub struct Candidates<'a> {
-    first: u32,
-    next: u32,
+    first: Link,
+    next: Link,
     look: &'a Look<'a>,
 }
 
 impl<'a> Candidates<'a> {
     /// Candidates of a list that begins at place `first`; `next` is in turn. Places are not 0, which is that of an empty list.
-    pub(crate) fn new(first: u32, next: u32, look: &'a Look<'a>) -> Self {
+    pub(crate) fn new(first: Link, next: Link, look: &'a Look<'a>) -> Self {
         Self { first, next, look }
     }
 
@@ -80,7 +81,7 @@ impl fmt::Debug for Candidates<'_> {
     }
 }
 
-fn walk<'a>(begin: u32, look: &'a Look<'a>) -> impl Iterator<Item = Candidate> + use<'a> {
+fn walk<'a>(begin: Link, look: &'a Look<'a>) -> impl Iterator<Item = Candidate> + use<'a> {
     let mut at = begin;
     core::iter::from_fn(move || {
         while at != 0 {

@@ -193,7 +193,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     /// Whether the remote instance of a flow is still what and where it was.
     #[inline]
     fn is_remote_current(&self, flow: &Flow) -> bool {
-        if flow.marks.has(Marks::WITHIN) { self.attachments.is_current(flow.instance) } else { self.table.is_current(flow.instance) }
+        if flow.marks.has(Marks::WITHIN) {
+            self.attachments.is_current(flow.instance)
+        } else {
+            self.table.is_current(flow.instance)
+        }
     }
 
     /// Whether one of a flow's ends is not what it was any more.

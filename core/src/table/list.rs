@@ -1,6 +1,7 @@
 //! The instances of a service as a list, ordered by their numbers and threaded through their rows.
 
 use super::{Table, entry};
+use crate::link::Link;
 
 impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     /// Threads an instance into its service's list, which is ordered by number. Tables arrive in that order, so the search
@@ -44,7 +45,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Sets what follows `at` in a service's list; the list's head when `at` is none.
-    fn set_next(&mut self, service: usize, at: u32, next: u32) {
+    fn set_next(&mut self, service: usize, at: Link, next: Link) {
         match (at as usize).checked_sub(1) {
             Some(slot) => {
                 if let Some(row) = self.instances.get_mut(slot) {
@@ -60,7 +61,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// Sets what is before `at` in a service's list; the list's tail when `at` is none.
-    fn set_previous(&mut self, service: usize, at: u32, previous: u32) {
+    fn set_previous(&mut self, service: usize, at: Link, previous: Link) {
         match (at as usize).checked_sub(1) {
             Some(slot) => {
                 if let Some(row) = self.instances.get_mut(slot) {

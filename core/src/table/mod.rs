@@ -17,6 +17,7 @@ pub(crate) use crate::addr::key_of;
 use crate::coordinate::Coordinate;
 use crate::ids::{NodeKey, ServiceId};
 use crate::index::{HashIndex, HashKey};
+use crate::link::Link;
 use crate::policy::{Memory, Registry};
 use crate::slots::{RowRef, Slots};
 use crate::sync::message::{InstanceRecord, PAGE_RECORDS, SERVICE_IPS_MAX, ServiceHeader};
@@ -24,8 +25,8 @@ use crate::sync::message::{InstanceRecord, PAGE_RECORDS, SERVICE_IPS_MAX, Servic
 /// Both families of every service IP of a service are keys of its row.
 const SERVICE_KEYS: usize = SERVICE_IPS_MAX.saturating_mul(2);
 
-/// How many service IPs' memories are kept beyond their table entries.
-const MEMORIES: usize = 64;
+/// How many service IPs' memories are kept beyond their table entries at most: all of them are looked through for a service that is new.
+const MEMORIES_MAX: usize = 64;
 
 /// How many nodes can be taken out before that is told: as many as one page can bring.
 const GONE: usize = PAGE_RECORDS;
@@ -93,7 +94,7 @@ pub struct Table<const S: usize, const I: usize, const N: usize> {
     /// Nodes that were taken out and not told yet.
     nodes_gone: heapless::Deque<(RowRef, NodeKey), GONE>,
     /// Memories of service IPs that are not in the table any more, the latest at `next_memory - 1`.
-    memories: [Remembered; MEMORIES],
+    memories: heapless::Vec<Remembered, S>,
     next_memory: usize,
     /// Where this node is.
     coordinate: Coordinate,
@@ -102,6 +103,9 @@ pub struct Table<const S: usize, const I: usize, const N: usize> {
 }
 
 impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
+    /// How many service IPs' memories are kept beyond their table entries.
+    const MEMORIES: usize = if S < MEMORIES_MAX { S } else { MEMORIES_MAX };
+
     /// An empty table.
     pub const fn new() -> Self {
         Self {
@@ -120,7 +124,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             node_news: false,
             node_idle: false,
             nodes_gone: heapless::Deque::new(),
-            memories: [Remembered { address: Dual::UNSPECIFIED, memory: Memory::NEW }; MEMORIES],
+            memories: heapless::Vec::new(),
             next_memory: 0,
             coordinate: Coordinate::UNKNOWN,
             unknown_policies: 0,
@@ -417,14 +421,18 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         let Some(service) = self.services.get(slot) else {
             return;
         };
-        for ip in service.ips.iter().filter(|ip| goes(ip.address)) {
+        for ip in service.ips.iter().filter(|ip| goes(ip.address) && ip.memory != Memory::NEW) {
+            let remembered = Remembered { address: ip.address, memory: ip.memory };
             let known = self.memories.iter().position(|m| m.address == ip.address);
             let place = known.unwrap_or(self.next_memory);
             if known.is_none() {
-                self.next_memory = self.next_memory.saturating_add(1).checked_rem(MEMORIES).unwrap_or(0);
+                self.next_memory = self.next_memory.saturating_add(1).checked_rem(Self::MEMORIES).unwrap_or(0);
             }
-            if let Some(remembered) = self.memories.get_mut(place) {
-                *remembered = Remembered { address: ip.address, memory: ip.memory };
+            if let Some(place) = self.memories.get_mut(place) {
+                *place = remembered;
+            } else {
+                // There is room: the places are taken in turn.
+                let _ = self.memories.push(remembered);
             }
         }
     }
@@ -445,8 +453,8 @@ fn dual_key(address: Dual, family: usize) -> Option<[u8; 16]> {
 }
 
 /// A row as a list entry: its number plus one, because 0 is the end.
-fn entry(slot: usize) -> u32 {
-    (slot as u32).saturating_add(1)
+fn entry(slot: usize) -> Link {
+    (slot as Link).saturating_add(1)
 }
 
 #[cfg(test)]

@@ -18,18 +18,18 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             let node = self.nodes.get_mut(slot).ok_or(FULL(N))?;
             if record.endpoint.get().is_some() && node.endpoint != record.endpoint {
                 node.endpoint = record.endpoint;
-                node.news.changed = true;
+                node.news = node.news.max(News::Changed);
             }
             if record.epoch != 0 && node.epoch != record.epoch {
-                node.news.restarted |= node.epoch != 0;
-                node.news.changed = true;
+                let news = if node.epoch != 0 { News::Restarted } else { News::Changed };
+                node.news = node.news.max(news);
                 node.epoch = record.epoch;
                 node.avoided = false;
             }
             if record.id.0 != 0 {
                 node.id = record.id;
             }
-            self.node_news |= node.news.changed;
+            self.node_news |= node.news != News::None;
             return Ok(slot);
         }
         let taken = self.node_slots.take().or_else(|| {
@@ -41,7 +41,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         if let Some(node) = self.nodes.get_mut(slot) {
             *node =
                 Node { id: record.id, key: record.key, endpoint: record.endpoint, epoch: record.epoch, ..Node::EMPTY };
-            node.news = News { changed: true, restarted: false };
+            node.news = News::Changed;
             self.node_news = true;
             self.node_idle = true;
         }
@@ -54,14 +54,14 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         if !self.node_news {
             return None;
         }
-        let found = self.node_slots.iter().find(|slot| self.nodes.get(*slot).is_some_and(|n| n.news.changed));
+        let found = self.node_slots.iter().find(|slot| self.nodes.get(*slot).is_some_and(|n| n.news != News::None));
         let Some(slot) = found else {
             self.node_news = false;
             return None;
         };
         let node = self.nodes.get_mut(slot)?;
-        let restarted = node.news.restarted;
-        node.news = News::default();
+        let restarted = node.news == News::Restarted;
+        node.news = News::None;
         Some((self.node_slots.reference(slot)?, restarted))
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Instance, Node, ServiceIp, Table, entry};
 use crate::coordinate::Coordinate;
+use crate::link::Link;
 use crate::policy::{Candidate, Candidates, NewFlow, Registry};
 use crate::time::Duration;
 
@@ -17,7 +18,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     ) -> Option<usize> {
         let row = self.service(service)?;
         let (ip, first) = (row.ips.get(which)?, row.first);
-        let look = |at: u32| {
+        let look = |at: Link| {
             let slot = (at as usize).checked_sub(1)?;
             let instance = self.instances.get(slot)?;
             let node = self.nodes.get(instance.node)?;
@@ -72,7 +73,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
 
     /// Where a turn through the instances begins, as a list entry: at the first one behind the last pick. The remembered row saves
     /// the walk while the table stays as it is.
-    fn next_in_turn(&self, service: usize, ip: &ServiceIp) -> u32 {
+    fn next_in_turn(&self, service: usize, ip: &ServiceIp) -> Link {
         let lowest = ip.memory.last;
         if let Some(slot) = (ip.next_row as usize).checked_sub(1)
             && self.instance_slots.is_used(slot)
@@ -217,6 +218,35 @@ mod tests {
         let service = table.ensure_service(ServiceId(1)).unwrap();
         table.set_header(service, &spied_header(), &registry());
         assert_eq!(table.service(service).unwrap().ips[0].memory, Memory { turns: 3, last: 2 });
+    }
+
+    #[test]
+    fn as_many_memories_outlive_their_entries_as_there_is_room_for_services() {
+        let mut table = Box::new(Small::new());
+        let begin = |table: &mut Small, id| {
+            let service = table.ensure_service(ServiceId(id)).unwrap();
+            let mut named = header(&[id]);
+            named.service_ips[0].ip_type = "Spy".try_into().unwrap();
+            table.set_header(service, &named, &registry());
+            let memory = table.service(service).unwrap().ips[0].memory;
+            let node = table.put_node(&node_record(id)).unwrap();
+            table.put_instance(service, &record(id, 0, id), node).unwrap();
+            (service, memory)
+        };
+        for id in [1, 2, 3] {
+            let (service, memory) = begin(&mut table, id);
+            assert_eq!(memory, Memory::default());
+            turn(&mut table, service);
+            table.remove_service(service);
+        }
+        let (unused, _) = begin(&mut table, 4);
+        table.remove_service(unused);
+        let mut turns = |id| {
+            let (service, memory) = begin(&mut table, id);
+            table.remove_service(service);
+            memory.turns
+        };
+        assert_eq!([3, 2, 1].map(&mut turns), [1, 1, 0], "the oldest has made room; what was never used takes none");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use heapless::Vec;
 
 use crate::addr::Dual;
 use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId, ServiceName};
+use crate::link::Link;
 use crate::policy::Memory;
 use crate::sync::message::{InstanceRecord, SERVICE_IPS_MAX};
 use crate::time::{Duration, Instant};
@@ -22,9 +23,9 @@ pub struct Service {
     /// How many instances are here.
     pub instances: u32,
     /// The instance with the lowest number, as a list entry.
-    pub(super) first: u32,
+    pub(super) first: Link,
     /// The instance with the highest number, as a list entry.
-    pub(super) last: u32,
+    pub(super) last: Link,
 }
 
 impl Service {
@@ -49,7 +50,7 @@ pub struct ServiceIp {
     /// What its policy remembers.
     pub memory: Memory,
     /// The row of the instance that is next in turn, as a list entry; a hint.
-    pub(super) next_row: u32,
+    pub(super) next_row: Link,
 }
 
 /// An instance.
@@ -80,9 +81,9 @@ pub struct Instance {
     /// The flows of this node to it.
     pub flows: u32,
     /// The instance with the next higher number, as a list entry.
-    pub(super) next: u32,
+    pub(super) next: Link,
     /// The instance with the next lower number, as a list entry.
-    pub(super) previous: u32,
+    pub(super) previous: Link,
 }
 
 impl Instance {
@@ -165,10 +166,15 @@ impl Node {
 }
 
 /// What has changed of a node since the shell was last told.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct News {
-    pub(super) changed: bool,
-    pub(super) restarted: bool,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum News {
+    #[default]
+    None,
+    /// It is new, or its endpoint or epoch is another one.
+    Changed,
+    /// It has been started again, too.
+    Restarted,
 }
 
 impl Node {
@@ -185,6 +191,6 @@ impl Node {
         round_trip_micros: 0,
         holds: 0,
         idle_since: Instant::ZERO,
-        news: News { changed: false, restarted: false },
+        news: News::None,
     };
 }

@@ -32,8 +32,8 @@ pub(super) struct Interest {
     pub(super) state: State,
     /// It stays while an attachment needs it.
     pub(super) pinned: bool,
-    /// The local instance that wanted it first: the nodes in the table are introduced to it.
-    pub(super) asker: Option<InstanceId>,
+    /// The local instance that asked for it, to which the nodes in the table are introduced; [`InstanceId::NONE`] when none has.
+    asker: InstanceId,
     pub(super) idle_since: Instant,
     tries: u8,
     next: Instant,
@@ -46,11 +46,21 @@ impl Interest {
         sequence: 0,
         state: State::Opening,
         pinned: false,
-        asker: None,
+        asker: InstanceId::NONE,
         idle_since: Instant::ZERO,
         tries: 0,
         next: Instant::ZERO,
     };
+
+    /// The local instance that asked for it.
+    fn asker(&self) -> Option<InstanceId> {
+        (self.asker != InstanceId::NONE).then_some(self.asker)
+    }
+
+    /// It has been asked for by another local instance; none leaves it as it is.
+    pub(super) fn set_asker(&mut self, asker: Option<InstanceId>) {
+        self.asker = asker.unwrap_or(self.asker);
+    }
 }
 
 /// Up to `M` interests, found by subject.
@@ -179,7 +189,7 @@ impl<const M: usize> Interests<M> {
             }
             interest.next = now.saturating_add(REPEAT.after(interest.tries));
             interest.tries = interest.tries.saturating_add(1);
-            let (subject, stream, asker) = (interest.subject, interest.stream, interest.asker);
+            let (subject, stream, asker) = (interest.subject, interest.stream, interest.asker());
             return Some(match interest.state {
                 State::Ending => Message::Forget { subject, stream },
                 _ => Message::Resolve(Resolve { stream, key: ResolveKey::Subject(subject), asker }),

@@ -38,8 +38,6 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(800);
 pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(1);
 /// How far apart questions for unknown keys are.
 pub const NODE_QUESTIONS: Duration = Duration::from_millis(20);
-/// Acknowledgements that wait to be sent; the oldest goes when there are more, and the manager repeats its page.
-const ACKS: usize = 32;
 /// How often idle interests are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -88,8 +86,10 @@ pub struct Client<const M: usize, const Q: usize, const R: usize> {
     interests: Interests<M>,
     queries: Queries<Q>,
     requests: Requests<R>,
-    acks: Deque<(Subject, u32, u32), ACKS>,
-    forgets: Deque<(Subject, u32), ACKS>,
+    /// Acknowledgements that wait to be sent; the oldest goes when there are more, and the manager repeats its page.
+    acks: Deque<(Subject, u32, u32), Q>,
+    /// Streams that the manager shall close, alike.
+    forgets: Deque<(Subject, u32), Q>,
     /// The number of the last stream or request.
     last_number: u32,
     next_housekeeping: Instant,

@@ -202,7 +202,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         match known {
             Some(row) => {
                 let interest = self.interests.get_mut(row)?;
-                interest.asker = asker.or(interest.asker);
+                interest.set_asker(asker);
                 interest.stream = page.stream;
                 interest.sequence = 0;
                 interest.state = State::Open;
@@ -212,7 +212,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             None => {
                 let row = self.interests.add(now, page.subject, page.stream);
                 if let Some(interest) = row.and_then(|row| self.interests.get_mut(row)) {
-                    interest.asker = asker;
+                    interest.set_asker(asker);
                 } else {
                     self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
                     push_out(&mut self.forgets, (page.subject, page.stream));
