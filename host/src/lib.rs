@@ -6,12 +6,14 @@
 //! - [`daemon`]: puts everything together and runs it.
 //! - [`net`]: TUN, veth, routes, namespaces. [`tunnel`]: WireGuard. [`identity`]: keys and join tokens.
 //! - [`root`]: the network's durable state. [`sla`]: what operators ask for.
+//! - [`firmware`]: what microcontrollers are flashed with.
 //! - [`config`], [`api`], [`cli`]: what people and programs see.
 
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod firmware;
 pub mod identity;
 pub mod net;
 pub mod root;

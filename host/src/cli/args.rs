@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use super::address_flags::AddressFlags;
+use super::firmware::FirmwareCommand;
 use crate::api::types::{LOAD_MAX, NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
 use crate::config::{DEFAULT_SOCKET, NodeName, Overrides, Role, Secret};
 use crate::net::IfName;
@@ -85,6 +86,9 @@ pub(super) enum Command {
     /// Show why this node dropped packets
     #[command(after_help = "Example:\n  acorn drops")]
     Drops,
+    /// Prepare microcontrollers
+    #[command(subcommand)]
+    Firmware(FirmwareCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -1,4 +1,4 @@
-//! The commands that end by themselves: those that ask a running daemon, and the check of a configuration file.
+//! The commands that end by themselves: those that ask a running daemon, and those that need none.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,12 +15,15 @@ use super::args::{
     TokenCommand,
 };
 use super::client::{Client, ClientError};
+use super::firmware::FirmwareCommand;
 use super::show::Show;
 use crate::api::types::{
     AdjustRequest, AttachRequest, Attached, Drops, Namespace, Nodes, Service, Services, Status, Table, TokenRequest,
     Tokens,
 };
 use crate::config::{Config, ConfigError, Overrides};
+use crate::firmware::ProvisionError;
+use crate::identity::TokenDecodeError;
 use crate::sla;
 
 /// How long `acorn down` waits for the daemon to end.
@@ -37,6 +40,12 @@ pub enum CommandError {
     /// A configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A join token is wrong.
+    #[error(transparent)]
+    Token(#[from] TokenDecodeError),
+    /// A board can't be provisioned.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
     /// The SLA file can't be read.
     #[error("can't read the SLA {}: {reason}; check the path", .path.display())]
     Sla {
@@ -91,6 +100,7 @@ impl Session<'_> {
                 let request = TokenRequest { count: *count, expires_s: *expires, endpoint: *endpoint };
                 self.post::<Tokens>("/v1/tokens", to_json(&request)).await
             }
+            Command::Firmware(FirmwareCommand::Provision(args)) => Ok(self.result(&args.run()?)),
             Command::Config(ConfigCommand::Check { file }) => self.check(file),
         }
     }
@@ -169,6 +179,11 @@ impl Session<'_> {
             return Ok(format!("{}\n", pretty(&json)));
         }
         Ok(serde_json::from_slice::<T>(body).map_err(foreign)?.show())
+    }
+
+    /// A result that was made here, as JSON or as text for people.
+    fn result(&self, value: &(impl Show + Serialize)) -> String {
+        if self.cli.json { format!("{}\n", pretty(value)) } else { value.show() }
     }
 
     /// The output of a command that has nothing to tell but that it worked.

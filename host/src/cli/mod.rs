@@ -1,9 +1,10 @@
-//! The command line: what `acorn` takes ([`Cli`]), and the commands that talk to a running daemon ([`run`]).
+//! The command line: what `acorn` takes ([`Cli`]), and the commands that end by themselves ([`run`]).
 
 mod address_flags;
 mod args;
 mod client;
 mod command;
+mod firmware;
 mod show;
 mod text_table;
 

@@ -226,7 +226,7 @@ fn state(alive: bool) -> String {
 }
 
 /// Seconds in the two largest units that they fill.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

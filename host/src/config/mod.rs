@@ -16,6 +16,8 @@ use acorn_core::mtu::OverlayMtu;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+pub use acorn_core::provision::DEFAULT_PORT;
+
 pub use self::diagnosis::ConfigError;
 use self::diagnosis::{Document, Violation};
 pub use self::plan::PlanConfig;
@@ -24,8 +26,6 @@ use crate::net::{AttachmentPrefix, IfName};
 
 /// Where the daemon's control socket is unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/acorn/acorn.sock";
-/// The UDP port of the overlay.
-pub const DEFAULT_PORT: u16 = 50103;
 
 /// The longest path of a unix socket in bytes: `sun_path` without its final zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;

@@ -19,12 +19,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crc::{CRC_32_ISO_HDLC, Crc};
 use zeroize::Zeroizing;
 
 use super::{Identity, NodeKey, PrivateKey};
 
 const FAMILY: &str = "acorn";
 const VERSION: u32 = 1;
+
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// A token that lets one new node join. Holds a private key: whoever reads the token can use it.
 #[derive(Clone)]
@@ -244,14 +247,10 @@ fn parse_endpoint(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
 /// changed character. The prefix is in it so that the text of another version can't become one of this.
 fn checksum(content: &[u8]) -> u32 {
     let prefix = format!("{FAMILY}{VERSION}.");
-    let mut crc = u32::MAX;
-    for byte in prefix.bytes().chain(content.iter().copied()) {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
+    let mut digest = CRC.digest();
+    digest.update(prefix.as_bytes());
+    digest.update(content);
+    digest.finalize()
 }
 
 #[cfg(test)]
