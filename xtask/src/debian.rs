@@ -26,6 +26,9 @@ pub const DEMO: [Need; 4] = [
 /// What the network tests run besides.
 pub const TESTS: [Need; 2] = [Need { package: "curl", brings: "curl" }, Need { package: "nftables", brings: "nft" }];
 
+/// What emulates a board.
+pub const EMULATOR: [Need; 1] = [Need { package: "qemu-system-arm", brings: "qemu-system-arm" }];
+
 /// Makes sure that all of them are there.
 ///
 /// # Errors
@@ -41,7 +44,17 @@ pub fn require(needs: &[Need]) -> Result<()> {
     }
     println!("Installing the Debian packages {list}.");
     update()?;
-    quietly(apt_get().args(["install", "--no-install-recommends"]).args(&missing))
+    let Err(error) = install(&missing) else { return Ok(()) };
+    let in_the_way = IN_THE_WAY.iter().filter(|(package, _)| missing.contains(package)).map(|(_, other)| *other);
+    let without: Vec<&str> = missing.iter().copied().chain(in_the_way).collect();
+    if without.len() == missing.len() { Err(error) } else { install(&without) }
+}
+
+/// Packages that apt refuses as long as another one, which goes by this name and a minus sign, is there in a version of its own.
+const IN_THE_WAY: [(&str, &str); 1] = [("qemu-system-arm", "qemu-utils-")];
+
+fn install(packages: &[&str]) -> Result<()> {
+    quietly(apt_get().args(["install", "--no-install-recommends"]).args(packages))
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {

@@ -30,6 +30,9 @@ enum Command {
     },
     /// Checks everything that CI checks
     Test {
+        /// Check only these groups
+        #[arg(value_enum, value_name = "GROUP")]
+        groups: Vec<test::Group>,
         /// Check only these groups (comma-separated)
         #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP")]
         only: Vec<test::Group>,
@@ -50,8 +53,11 @@ enum Command {
         #[arg(long, default_value = "router")]
         target: String,
     },
-    /// Builds the core for a bare-metal target
-    Firmware,
+    /// The nodes for microcontrollers; builds them when it is not told what else
+    Firmware {
+        #[command(subcommand)]
+        what: Option<firmware::What>,
+    },
     /// The applications of the demo
     #[command(hide = true)]
     Traffic {
@@ -63,11 +69,11 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => demo::run(keep),
-        Command::Test { only } => test::run(&only),
+        Command::Test { groups, only } => test::run(&[groups, only].concat()),
         Command::Bench { what } => bench::run(&what).map(|()| ExitCode::SUCCESS),
         Command::Panics => panics::run().map(|()| ExitCode::SUCCESS),
         Command::Fuzz { minutes, target } => fuzz::run(&target, minutes),
-        Command::Firmware => firmware::build().map(|()| ExitCode::SUCCESS),
+        Command::Firmware { what } => firmware::run(what.as_ref()).map(|()| ExitCode::SUCCESS),
         Command::Traffic { arguments } => return acorn_tests::traffic::main(arguments),
     };
     result.unwrap_or_else(|error| {

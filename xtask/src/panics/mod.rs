@@ -16,7 +16,7 @@ const BINUTILS: Need = Need { package: "binutils", brings: "addr2line" };
 const LIBRARY: &str = "panics/libacorn_panics.a";
 
 /// The ways in. The names are those of `acorn-panics`.
-const ENTRIES: [&str; 11] = [
+const ENTRIES: [&str; 12] = [
     "board_tun",
     "board_packet",
     "board_message",
@@ -28,6 +28,7 @@ const ENTRIES: [&str; 11] = [
     "server_timeout",
     "server_output",
     "policies",
+    "provisioning",
 ];
 
 /// The function that can panic, which proves that the search finds one.

@@ -5,6 +5,7 @@ pub mod tools;
 use crate::{bench, debian, firmware, panics, workspace};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use std::fs;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,10 @@ pub enum Group {
     Unit,
     /// Tests of the system from outside; these make network namespaces
     Net,
-    /// The core on a bare-metal target
+    /// The nodes for microcontrollers: that they build, and what they take of flash and RAM
     Firmware,
+    /// The nodes for microcontrollers, at work: their parts on this machine, and whole boards in QEMU
+    Qemu,
     /// Instructions per packet, against the baseline, and panics in the data path
     Bench,
     /// Licences, sources and unused dependencies
@@ -33,13 +36,15 @@ struct Step {
     check: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step { group: Group::Lint, title: "formatting", check: formatting },
     Step { group: Group::Lint, title: "clippy", check: clippy },
     Step { group: Group::Lint, title: "documentation", check: documentation },
     Step { group: Group::Unit, title: "tests of the parts", check: unit_tests },
     Step { group: Group::Net, title: "tests of the system", check: system_tests },
     Step { group: Group::Firmware, title: "firmware", check: firmware_build },
+    Step { group: Group::Firmware, title: "size of the firmware", check: firmware_size },
+    Step { group: Group::Qemu, title: "tests of boards in QEMU", check: qemu_tests },
     Step { group: Group::Bench, title: "panics in the data path", check: panics::run },
     Step { group: Group::Bench, title: "instructions per packet", check: bench::check },
     Step { group: Group::Dependencies, title: "licences, sources and unused dependencies", check: dependencies },
@@ -98,17 +103,53 @@ fn unit_tests() -> Result<()> {
 }
 
 fn system_tests() -> Result<()> {
+    let mut test = test_of_system()?;
+    test.args(["--lib", "--bins"]);
+    for name in system_test_names()?.iter().filter(|name| *name != QEMU_TESTS) {
+        test.args(["--test", name]);
+    }
+    passed(&mut test)
+}
+
+/// The tests of emulated boards, which need more to be built than the others.
+const QEMU_TESTS: &str = "qemu";
+
+/// The tests in `tests/`: directories with a `main.rs`.
+fn system_test_names() -> Result<Vec<String>> {
+    let home = workspace::root().join("tests");
+    let entries = fs::read_dir(&home).with_context(|| format!("{} can't be read", home.display()))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut names: Vec<String> = paths
+        .filter(|path| path.join("main.rs").is_file())
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// `cargo test` of the system, with what it needs there.
+fn test_of_system() -> Result<Command> {
     debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
     // The system tests run this binary, which cargo does not build for another package's tests.
     cargo(&["build", "--package", "acorn", "--locked", "--quiet"])?;
     let binary = workspace::target().join("debug/acorn");
     let mut test = workspace::cargo();
-    test.args(["test", "--package", "acorn-tests", "--locked", "--quiet"]);
-    passed(test.env("ACORN_BIN", binary))
+    test.args(["test", "--package", "acorn-tests", "--locked", "--quiet"]).env("ACORN_BIN", binary);
+    Ok(test)
+}
+
+fn qemu_tests() -> Result<()> {
+    debian::require(&debian::EMULATOR)?;
+    let mut test = test_of_system()?;
+    passed(firmware::Programs::build()?.tell(&mut test).args(["--test", QEMU_TESTS]))
 }
 
 fn firmware_build() -> Result<()> {
-    firmware::build()
+    firmware::run(None)
+}
+
+fn firmware_size() -> Result<()> {
+    firmware::run(Some(&firmware::What::Size { raise: None }))
 }
 
 fn dependencies() -> Result<()> {

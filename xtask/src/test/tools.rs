@@ -1,4 +1,4 @@
-//! Programs of crates.io that the checks run, built below the target directory when they are missing there.
+//! Programs of crates.io that the commands run, built below the target directory when they are missing there.
 
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -19,6 +19,9 @@ pub const MACHETE: Tool = Tool { name: "cargo-machete", version: "0.9.2", featur
 
 /// Runs libFuzzer.
 pub const FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", features: &[] };
+
+/// Shows what the firmware logs, which is in a form that only the program's own ELF file explains.
+pub const DEFMT_PRINT: Tool = Tool { name: "defmt-print", version: "1.2.0", features: &[] };
 
 impl Tool {
     /// Where it is, after building it if need be.
