@@ -8,7 +8,7 @@ use super::{Flaw, Provisioning};
 
 /// The version of the format that this program knows.
 pub const VERSION: u8 = 1;
-/// The longest blob in bytes.
+/// The longest blob in bytes: more than the longest [`Provisioning`] needs.
 pub const PROVISIONING_MAX: usize = 1024;
 
 const MAGIC: [u8; 4] = *b"ACNP";
@@ -94,9 +94,6 @@ fn content(region: &[u8]) -> Option<&[u8]> {
     let (header, _) = region.split_first_chunk::<HEADER>()?;
     let [.., high, low] = *header;
     let end = HEADER.checked_add(usize::from(u16::from_be_bytes([high, low])))?;
-    if end > PROVISIONING_MAX.checked_sub(CHECKSUM)? {
-        return None;
-    }
     let (checked, rest) = region.split_at_checked(end)?;
     let (checksum, _) = rest.split_first_chunk::<CHECKSUM>()?;
     (CRC.checksum(checked) == u32::from_be_bytes(*checksum)).then(|| checked.get(HEADER..))?

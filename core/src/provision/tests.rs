@@ -198,7 +198,7 @@ fn errors_tell_what_is_there() {
     assert_eq!(decode(&sealed(&content[1..])), Err(ProvisioningError::Damaged), "not a content");
     let mut padded = content.to_vec();
     padded.resize(PROVISIONING_MAX, 0);
-    assert_eq!(decode(&sealed(&padded)), Err(ProvisioningError::Damaged), "longer than a blob can be");
+    assert_eq!(decode(&sealed(&padded)), Err(ProvisioningError::Damaged), "leftovers to the longest length");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The data path of the core at two sizes, each way in under a name of its own. `cargo xtask panics` builds this with the
-//! profile `panics` and follows all calls from these names; nothing here is ever run.
+//! The data path of the core at two sizes, and what reads a board's flash, each way in under a name of its own. `cargo xtask
+//! panics` builds this with the profile `panics` and follows all calls from these names; nothing here is ever run.
 
 // With panics that abort, as in that profile, the library has no standard library and brings its own handler, which is what the
 // search looks for. In other profiles it is an ordinary library, so that it is checked and documented with the rest.
@@ -9,6 +9,7 @@ use acorn_core::RowRef;
 use acorn_core::node::{Action, Node, Output};
 use acorn_core::packet::Offload;
 use acorn_core::policy::Registry;
+use acorn_core::provision::{self, Provisioning, ProvisioningError};
 use acorn_core::time::Instant;
 
 /// A microcontroller's node.
@@ -74,6 +75,13 @@ entries!(Server, TalkingServer, server_tun, server_packet, server_message, serve
 #[unsafe(no_mangle)]
 pub fn policies() -> Registry {
     Registry::built_in()
+}
+
+/// What a board's flash says, whatever is in it.
+// SAFETY: no other function has this name.
+#[unsafe(no_mangle)]
+pub fn provisioning(region: &[u8]) -> Result<Provisioning, ProvisioningError> {
+    provision::decode(region)
 }
 
 /// Can panic, and has to be found: a search that does not find this one sees nothing.
