@@ -20,7 +20,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: us
             match news {
                 PeerNews::Known { peer, restarted, .. } => {
                     if let Some(known) = self.peer_of(peer) {
-                        self.tunnels.configure(known, restarted);
+                        self.tunnels.configure(Instant::now(), known, restarted);
                         if !known.is_manager && !self.tunnels.has(&known.key) {
                             if self.introduced.is_full() {
                                 self.introduced.pop_front();

@@ -1,5 +1,7 @@
 //! What the tunnels did, and why they dropped something.
 
+use wireguard_sans_io::Error;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Counters of the tunnels. They only grow, and wrap at 2^32.
@@ -33,7 +35,7 @@ counters! {
     rejected,
     /// Initiations whose first MAC is wrong: the sender does not know this node's key.
     wrong_mac,
-    /// Cookie replies sent under load.
+    /// Cookie replies sent: many initiations came, or many from that address.
     cookies,
     /// Initiations dropped because their source sent too many.
     limited,
@@ -51,6 +53,25 @@ counters! {
     queue_lost,
     /// Operations given up because there was no entropy.
     no_entropy,
+}
+
+impl TunnelCounters {
+    /// Counts payloads that gave way or waited too long.
+    pub(super) fn add_lost(&mut self, payloads: u32) {
+        self.queue_lost = self.queue_lost.wrapping_add(payloads);
+    }
+
+    /// Counts why the library did not do something.
+    pub(super) fn note(&mut self, error: Error) {
+        match error {
+            // The payload waits, which is what is counted.
+            Error::NotEstablished | Error::HandshakeRateLimited => {}
+            Error::EntropyFailure => bump(&mut self.no_entropy),
+            Error::ReplayedTimestamp => bump(&mut self.replayed),
+            Error::InvalidPacket => bump(&mut self.malformed),
+            _ => bump(&mut self.rejected),
+        }
+    }
 }
 
 pub(crate) fn bump(counter: &mut u32) {

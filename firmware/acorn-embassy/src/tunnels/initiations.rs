@@ -84,7 +84,8 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
                 return Step::Done(None);
             }
         }
-        if self.gate.is_under_load(now) {
+        let is_calm = !self.gate.is_under_load(now);
+        if !(is_calm && self.gate.admit_claimed(*from.ip(), now)) {
             match keys.checker.gate(clock, &remote(from), true, initiation, out, rng) {
                 Ok(HandshakeGate::Pass) => {}
                 Ok(HandshakeGate::CookieReply(len)) => {
@@ -93,14 +94,16 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
                 }
                 Ok(HandshakeGate::Drop) => return Step::Done(None),
                 Err(error) => {
-                    self.note_error(error);
+                    self.counters.note(error);
                     return Step::Done(None);
                 }
             }
-        }
-        if !self.gate.admit(*from.ip(), now) {
-            bump(&mut self.counters.limited);
-            return Step::Done(None);
+            let is_peer =
+                self.slots.iter().any(|slot| slot.endpoint.is_some_and(|endpoint| endpoint.ip() == from.ip()));
+            if !self.gate.admit_proven(*from.ip(), is_peer, now) {
+                bump(&mut self.counters.limited);
+                return Step::Done(None);
+            }
         }
         let first = self.slots.iter().position(|slot| slot.local == Local::Own && slot.endpoint == Some(from));
         self.offer_next(Place { first, next: 0 }, first)
@@ -141,15 +144,14 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
                     bump(&mut self.counters.replayed);
                     return Step::Done(None);
                 }
-                slot.accept(initiation);
-                slot.last_used = now;
+                slot.accept(initiation, now);
                 // Not believed as the peer's new address before it has shown that it has the session.
                 Step::Done(Some(Transmit { to: from, len, way: Way::Stray }))
             }
             Ok(_) => Step::Done(None),
             Err(Error::UnknownPeer | Error::AuthFailure) => self.offer_next(place, None),
             Err(error) => {
-                self.note_error(error);
+                self.counters.note(error);
                 Step::Done(None)
             }
         }
@@ -196,7 +198,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         let _ = self.stamps.take(&peer.key);
         let place = self.put_slot(now, peer, Local::Own, trial);
         if let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) {
-            slot.accept(initiation);
+            slot.accept(initiation, now);
         }
         Step::Done(Some(Transmit { to: from, len, way: Way::Stray }))
     }
@@ -250,5 +252,11 @@ fn is_replay(
 ) -> bool {
     let mut reply = [0; HANDSHAKE_RESPONSE_LEN];
     let shown = tunnel.decapsulate(clock, &[], false, last, &mut reply, rng);
-    taken == last || !matches!(shown, Err(Error::ReplayedTimestamp))
+    authentic(taken) == authentic(last) || !matches!(shown, Err(Error::ReplayedTimestamp))
+}
+
+/// What of an initiation its sender's key vouches for: the ephemeral key, the static key and the time stamp. The sender's index before
+/// them and the MACs behind them anybody can write anew.
+fn authentic(initiation: &Initiation) -> Option<&[u8]> {
+    initiation.get(8..116)
 }

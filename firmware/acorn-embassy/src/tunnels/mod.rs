@@ -18,7 +18,7 @@ mod tests;
 use core::net::SocketAddrV4;
 
 use acorn_core::{NodeKey, RowRef};
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 use wireguard_sans_io::message::PacketKind;
 use wireguard_sans_io::{
     Config, CookieChecker, Encapsulated, EntropySource, Error, Now, PollOutput, Received, SendReason, StaticSecret,
@@ -28,8 +28,8 @@ use wireguard_sans_io::{
 pub use counters::TunnelCounters;
 use counters::bump;
 use gate::Gate;
-pub(crate) use initiations::{CANDIDATES, Step};
 use initiations::Initiations;
+pub(crate) use initiations::{CANDIDATES, Step};
 use queue::Queue;
 use slot::Slot;
 pub(crate) use slot::{Local, Peer};
@@ -41,6 +41,8 @@ pub(crate) const PAYLOAD_MAX: usize = 1440;
 pub(crate) const DATAGRAM_MAX: usize = transport_datagram_len(PAYLOAD_MAX);
 /// Events that wait to be fetched.
 const EVENTS: usize = 8;
+/// What can't be done yet, for want of entropy or because the library paces handshakes, is tried again after this long.
+const STALL: Duration = Duration::from_secs(1);
 
 /// A datagram to send: where to, and how many bytes of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,8 @@ pub(crate) struct Tunnels<const PEERS: usize, const STAMPS: usize> {
     gate: Gate,
     initiations: Initiations,
     events: heapless::Deque<Event, EVENTS>,
+    /// There was no entropy: nothing is tried again before.
+    stalled_until: Option<Instant>,
     pub(crate) counters: TunnelCounters,
 }
 
@@ -130,6 +134,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
             gate: Gate::new(),
             initiations: Initiations::new(),
             events: heapless::Deque::new(),
+            stalled_until: None,
             counters: TunnelCounters::ZERO,
         }
     }
@@ -160,7 +165,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         rng: &mut dyn EntropySource,
     ) -> Option<Transmit> {
         let clock = self.clock.now(now);
-        let place = match self.find(&peer.key) {
+        let place = match self.place_for(&peer.key, local) {
             Some(place) => place,
             None => self.open_slot(now, peer, local)?,
         };
@@ -174,23 +179,38 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
             return None;
         };
         let way = slot.way(now);
-        if !slot.tunnel.is_established() {
-            // What waits already goes first.
-            let lost = self.queue.push(slot.id, payload, now);
-            self.counters.queue_lost = self.counters.queue_lost.wrapping_add(lost);
-        }
-        match slot.tunnel.encapsulate(clock, payload, out, rng) {
+        // What waits already goes first, in a session that has just begun too.
+        let waiting = self.queue.first(slot.id);
+        let waits = waiting.is_some();
+        match slot.tunnel.encapsulate(clock, waiting.unwrap_or(payload), out, rng) {
             Ok(Encapsulated::Transport(datagram)) => {
+                let len = datagram.len();
                 bump(&mut self.counters.sealed);
-                Some(Transmit { to, len: datagram.len(), way })
+                slot.sent(true, now);
+                if waits {
+                    self.queue.pop(slot.id);
+                    self.counters.add_lost(self.queue.push(slot.id, payload, now));
+                }
+                Some(Transmit { to, len, way })
             }
             Ok(Encapsulated::HandshakeInitiation(datagram)) => {
                 let len = datagram.len();
                 slot.attempted(now);
+                self.counters.add_lost(self.queue.push(slot.id, payload, now));
                 Some(Transmit { to, len, way: Way::Unsure(slot.id) })
             }
+            Err(Error::NotEstablished) => {
+                self.counters.add_lost(self.queue.push(slot.id, payload, now));
+                None
+            }
             Err(error) => {
-                self.note_error(error);
+                if error == Error::EntropyFailure {
+                    // No handshake is under way that the payload could wait for: it is begun later.
+                    slot.restart = true;
+                    self.stalled_until = Some(now + STALL);
+                    self.counters.add_lost(self.queue.push(slot.id, payload, now));
+                }
+                self.counters.note(error);
                 None
             }
         }
@@ -221,23 +241,23 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
             let len = match received {
                 Err(Error::UnknownReceiverIndex | Error::NoPendingHandshake | Error::InvalidMac1) => continue,
                 Err(error) => {
-                    self.note_error(error);
+                    self.counters.note(error);
                     return Opened::Nothing;
                 }
                 Ok(Received::Data(payload)) => Some(payload.len()),
                 Ok(Received::Keepalive) => None,
-                Ok(Received::HandshakeComplete) => {
-                    bump(&mut self.counters.handshakes);
-                    None
-                }
+                Ok(Received::HandshakeComplete) => None,
                 // A cookie proves no more than that the peer's address answers.
                 Ok(Received::CookieStored | Received::Reply(_)) => return Opened::Nothing,
             };
             bump(&mut self.counters.opened);
+            if slot.has_new_session(now) {
+                bump(&mut self.counters.handshakes);
+            }
             let (row, key) = (slot.peer.row, slot.peer.key);
             let is_news = slot.heard(from, now);
             if len.is_some() {
-                slot.last_used = now;
+                slot.received(now);
             }
             if is_news {
                 self.tell(Event::Established(row));
@@ -257,58 +277,91 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         rng: &mut dyn EntropySource,
     ) -> Option<Transmit> {
         let clock = self.clock.now(now);
-        let stale = self.queue.drop_stale(now);
-        self.counters.queue_lost = self.counters.queue_lost.wrapping_add(stale);
-        for place in 0..self.slots.len() {
-            let slot = self.slots.get_mut(place)?;
+        self.counters.add_lost(self.queue.drop_stale(now));
+        for slot in &mut self.slots {
             let way = slot.way(now);
             let Some(to) = slot.endpoint else {
                 continue;
             };
+            let handshake = Way::Unsure(slot.id);
             if slot.tunnel.is_established()
                 && let Some(payload) = self.queue.first(slot.id)
-                && let Ok(Encapsulated::Transport(datagram)) = slot.tunnel.encapsulate(clock, payload, out, rng)
             {
-                let len = datagram.len();
-                self.queue.pop(slot.id);
-                bump(&mut self.counters.sealed);
-                return Some(Transmit { to, len, way });
+                match slot.tunnel.encapsulate(clock, payload, out, rng) {
+                    Ok(Encapsulated::Transport(datagram)) => {
+                        let len = datagram.len();
+                        self.queue.pop(slot.id);
+                        bump(&mut self.counters.sealed);
+                        slot.sent(true, now);
+                        return Some(Transmit { to, len, way });
+                    }
+                    // The session has ended since.
+                    Ok(Encapsulated::HandshakeInitiation(datagram)) => {
+                        let len = datagram.len();
+                        slot.attempted(now);
+                        return Some(Transmit { to, len, way: handshake });
+                    }
+                    Err(Error::NotEstablished) => {}
+                    Err(error) => {
+                        self.counters.note(error);
+                        if error == Error::EntropyFailure {
+                            self.stalled_until = Some(now + STALL);
+                        } else {
+                            // It can't be sealed: those behind it do not wait for it.
+                            self.queue.pop(slot.id);
+                            self.counters.add_lost(1);
+                        }
+                    }
+                }
             }
+            if slot.owes_an_answer(now)
+                && slot.tunnel.is_established()
+                && let Ok(Encapsulated::Transport(datagram)) = slot.tunnel.encapsulate(clock, &[], out, rng)
+            {
+                return Some(Transmit { to, len: datagram.len(), way });
+            }
+            slot.look_for_death(now);
             if slot.restart {
                 match slot.tunnel.initiate_handshake(clock, out, rng) {
                     Ok(datagram) => {
                         let len = datagram.len();
                         slot.restart = false;
                         slot.attempted(now);
-                        return Some(Transmit { to, len, way: Way::Unsure(slot.id) });
+                        return Some(Transmit { to, len, way: handshake });
                     }
-                    // It is tried again when the library's pacing is over.
-                    Err(Error::HandshakeRateLimited) => {}
-                    Err(error) => {
-                        slot.restart = false;
-                        self.note_error(error);
-                        continue;
-                    }
+                    // It is tried again a little later: when the library's pacing is over, or there is entropy.
+                    Err(error) => self.counters.note(error),
                 }
             }
-            match slot.tunnel.poll(clock, out, rng) {
-                Ok(PollOutput::Send(datagram, reason)) => {
-                    let len = datagram.len();
-                    let is_handshake =
-                        matches!(reason, SendReason::HandshakeInitiation | SendReason::HandshakeRetransmit);
-                    if is_handshake {
-                        slot.attempted(now);
-                        return Some(Transmit { to, len, way: Way::Unsure(slot.id) });
+            loop {
+                match slot.tunnel.poll(clock, out, rng) {
+                    Ok(PollOutput::Send(datagram, reason)) => {
+                        let len = datagram.len();
+                        let is_handshake =
+                            matches!(reason, SendReason::HandshakeInitiation | SendReason::HandshakeRetransmit);
+                        if is_handshake {
+                            slot.attempted(now);
+                            return Some(Transmit { to, len, way: handshake });
+                        }
+                        slot.sent(false, now);
+                        return Some(Transmit { to, len, way });
                     }
-                    return Some(Transmit { to, len, way });
+                    Ok(PollOutput::HandshakeExpired) => {
+                        slot.gave_up();
+                        self.counters.add_lost(self.queue.clear(slot.id));
+                    }
+                    Ok(PollOutput::SessionsExpired) => {
+                        slot.gave_up();
+                        // A handshake that was under way has gone with them, and what waits for it waits for a new one.
+                        slot.restart |= self.queue.first(slot.id).is_some();
+                    }
+                    Ok(PollOutput::Idle) => break,
+                    Err(error) => {
+                        self.counters.note(error);
+                        self.stalled_until = Some(now + STALL);
+                        break;
+                    }
                 }
-                Ok(PollOutput::HandshakeExpired | PollOutput::SessionsExpired) => {
-                    slot.gave_up();
-                    let lost = self.queue.clear(slot.id);
-                    self.counters.queue_lost = self.counters.queue_lost.wrapping_add(lost);
-                }
-                Ok(PollOutput::Idle) => {}
-                Err(error) => self.note_error(error),
             }
         }
         None
@@ -328,12 +381,16 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
 
     /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do next.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let due = self.slots.iter().flat_map(|slot| {
+        // Without an endpoint there is nothing to do but wait for it.
+        let due = self.slots.iter().filter(|slot| slot.endpoint.is_some()).flat_map(|slot| {
             let wake = slot.tunnel.next_wake().map(|at| Instant::from_micros(at.nanos().div_ceil(1000)));
-            let paced = slot.restart.then(|| now + gate::SOURCE_INTERVAL);
-            [wake.filter(|_| slot.endpoint.is_some()), slot.unreachable_at(), paced]
+            let paced = slot.restart.then(|| now + STALL);
+            let [owed, unanswered] = slot.silence_ends_at();
+            [wake, slot.unreachable_at(), owed, unanswered, paced]
         });
-        due.flatten().min()
+        let due = due.flatten().min()?;
+        // What failed for want of entropy is still due, and is not tried again at once.
+        Some(self.stalled_until.map_or(due, |until| due.max(until)))
     }
 
     /// The next event.
@@ -342,13 +399,13 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
     }
 
     /// Takes what the engine says about a peer. One without a tunnel gets it on its first packet.
-    pub(crate) fn configure(&mut self, peer: Peer, restarted: bool) {
+    pub(crate) fn configure(&mut self, now: Instant, peer: Peer, restarted: bool) {
         if let Some(place) = self.find(&peer.key)
             && let Some(slot) = self.slots.get_mut(place)
         {
             slot.configure(peer);
             if restarted {
-                slot.forget_sessions();
+                slot.peer_restarted(now);
             }
         }
     }
@@ -377,6 +434,17 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         self.slots.iter().position(|slot| slot.peer.key == *key)
     }
 
+    /// The tunnel to a peer that is made with this key of the node. One that is made with the other key is of no use any more: it
+    /// ends.
+    fn place_for(&mut self, key: &NodeKey, local: Local) -> Option<usize> {
+        let place = self.find(key)?;
+        if self.slots.get(place)?.local == local {
+            return Some(place);
+        }
+        self.close_slot(place);
+        None
+    }
+
     /// Makes a tunnel that nothing is known of.
     fn make_tunnel(&mut self, key: &NodeKey, local: Local) -> Option<Tunnel> {
         let keys = self.keys.first()?;
@@ -388,16 +456,23 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         Tunnel::new(Config::new(secret, key.0.into())).ok()
     }
 
-    /// Makes a tunnel for a payload. None when there is no room, or the key is none.
+    /// Makes a tunnel for a payload. None when there is no room or no endpoint, or the key is none.
     fn open_slot(&mut self, now: Instant, peer: Peer, local: Local) -> Option<usize> {
+        if peer.endpoint.is_none() {
+            // Nobody has to make room for it.
+            bump(&mut self.counters.no_endpoint);
+            return None;
+        }
         if !self.has_room(now, peer.is_manager) {
             bump(&mut self.counters.peers_full);
             self.tell(Event::Refused(peer.row));
             return None;
         }
         let tunnel = self.make_tunnel(&peer.key, local)?;
+        // Taken first: the stamp of the tunnel that makes room may need the place.
+        let stamp = self.stamps.take(&peer.key);
         let place = self.put_slot(now, peer, local, tunnel)?;
-        if let (Some(stamp), Some(slot)) = (self.stamps.take(&peer.key), self.slots.get_mut(place)) {
+        if let (Some(stamp), Some(slot)) = (stamp, self.slots.get_mut(place)) {
             slot.inherit(&stamp);
         }
         Some(place)
@@ -433,28 +508,19 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         if let Some(initiation) = slot.accepted() {
             self.stamps.keep(slot.peer.key, initiation);
         }
-        let lost = self.queue.clear(slot.id);
-        self.counters.queue_lost = self.counters.queue_lost.wrapping_add(lost);
+        self.counters.add_lost(self.queue.clear(slot.id));
         self.slots.swap_remove(place);
     }
 
     fn tell(&mut self, event: Event) {
-        // What is lost here the tunnels find out again: peers answer again, or fail again.
+        // A refusal that is repeated with each payload does not push out what is said once.
+        if self.events.iter().any(|waiting| *waiting == event) {
+            return;
+        }
         if self.events.is_full() {
             self.events.pop_front();
         }
         let _ = self.events.push_back(event);
-    }
-
-    fn note_error(&mut self, error: Error) {
-        match error {
-            // The payload waits, which is what is counted.
-            Error::NotEstablished | Error::HandshakeRateLimited => {}
-            Error::EntropyFailure => bump(&mut self.counters.no_entropy),
-            Error::ReplayedTimestamp => bump(&mut self.counters.replayed),
-            Error::InvalidPacket => bump(&mut self.counters.malformed),
-            _ => bump(&mut self.counters.rejected),
-        }
     }
 }
 

@@ -16,6 +16,20 @@ pub(crate) const UNREACHABLE_AFTER: Duration = Duration::from_secs(8);
 /// packet sets it up again.
 pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(10);
 
+/// The same for a manager's: no session lives longer without being used (WireGuard's REJECT_AFTER_TIME).
+pub(crate) const MANAGER_IDLE_AFTER: Duration = Duration::from_secs(180);
+
+/// Who has got a payload and has sent nothing since says with an empty one that it is there (WireGuard's KEEPALIVE_TIMEOUT). Counted from
+/// the first such payload. The library counts from the last one, so a stream of payloads one way would never be answered.
+const ANSWER_AFTER: Duration = Duration::from_secs(10);
+
+/// A peer from which nothing has come for this long since a payload was sent to it has no session any more (KEEPALIVE_TIMEOUT and
+/// REKEY_TIMEOUT). Counted from the first such payload, for the same reason.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+
+/// How long a session counts as one that has just been set up: the peer began no other in this time (WireGuard's REKEY_TIMEOUT).
+const FRESH: Duration = Duration::from_secs(5);
+
 /// Which of the node's keys a tunnel is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
@@ -34,7 +48,7 @@ pub(crate) struct Peer {
     pub(crate) row: RowRef,
     /// Where the manager says that it is.
     pub(crate) endpoint: Option<SocketAddrV4>,
-    /// It never makes room.
+    /// It makes room for no peer.
     pub(crate) is_manager: bool,
 }
 
@@ -64,6 +78,14 @@ pub(crate) struct Slot {
     /// A handshake has to be begun as soon as the library's pacing lets it.
     pub(crate) restart: bool,
     attempt: Option<Attempt>,
+    /// When the first payload was sent that nothing has come after.
+    unanswered: Option<Instant>,
+    /// When the first payload came that nothing has been sent after.
+    owed: Option<Instant>,
+    /// Sessions that the library has set up, as far as they have been noticed.
+    completed: u64,
+    /// When a session was last set up, or an initiation taken.
+    renewed: Option<Instant>,
     /// The engine knows that the peer answers.
     is_announced: bool,
 }
@@ -82,6 +104,10 @@ impl Slot {
             is_inherited: false,
             restart: false,
             attempt: None,
+            unanswered: None,
+            owed: None,
+            completed: 0,
+            renewed: None,
             is_announced: false,
         }
     }
@@ -100,19 +126,74 @@ impl Slot {
         self.attempt.get_or_insert(Attempt { since: now, reported: false });
     }
 
+    /// Notes that something was sent in a session.
+    pub(crate) fn sent(&mut self, is_payload: bool, now: Instant) {
+        self.owed = None;
+        if is_payload {
+            self.unanswered.get_or_insert(now);
+        }
+    }
+
+    /// Notes that a payload was received.
+    pub(crate) fn received(&mut self, now: Instant) {
+        self.last_used = now;
+        self.owed.get_or_insert(now);
+    }
+
+    /// When [`Self::owes_an_answer`] or [`Self::look_for_death`] has something to say.
+    pub(crate) fn silence_ends_at(&self) -> [Option<Instant>; 2] {
+        [self.owed.map(|since| since + ANSWER_AFTER), self.unanswered.map(|since| since + DEAD_AFTER)]
+    }
+
+    /// Whether it is time to say that this node is there. Once per payload.
+    pub(crate) fn owes_an_answer(&mut self, now: Instant) -> bool {
+        let is_due = self.owed.is_some_and(|since| now.saturating_duration_since(since) >= ANSWER_AFTER);
+        if is_due {
+            self.owed = None;
+        }
+        is_due
+    }
+
+    /// Has a handshake begun when the peer has lost the session.
+    pub(crate) fn look_for_death(&mut self, now: Instant) {
+        if self.unanswered.is_some_and(|since| now.saturating_duration_since(since) >= DEAD_AFTER) {
+            self.unanswered = None;
+            self.restart |= self.attempt.is_none();
+        }
+    }
+
     /// Notes that something authentic came from an address. Returns whether the engine has to be told that the peer answers.
     pub(crate) fn heard(&mut self, from: SocketAddrV4, now: Instant) -> bool {
         self.endpoint = Some(from);
         self.last_heard = Some(now);
         self.attempt = None;
+        self.unanswered = None;
+        // Whoever is heard in a session has it: there is no need for another one.
+        self.restart = false;
         let is_news = !self.is_announced && self.tunnel.is_established();
         self.is_announced |= is_news;
         is_news
     }
 
-    /// The peer has been started again: its sessions are gone, and so are ours.
-    pub(crate) fn forget_sessions(&mut self) {
-        self.tunnel.reset();
+    /// Whether a session has been set up since this was last asked.
+    pub(crate) fn has_new_session(&mut self, now: Instant) -> bool {
+        let completed = self.tunnel.stats().handshakes_completed;
+        let is_new = completed != self.completed;
+        if is_new {
+            self.completed = completed;
+            self.renewed = Some(now);
+        }
+        is_new
+    }
+
+    /// The peer has been started again: its sessions are gone, and so are ours. But the news may come later than the peer's own
+    /// handshake, so a session that has just been set up stays until the new one is there.
+    pub(crate) fn peer_restarted(&mut self, now: Instant) {
+        let is_fresh = self.renewed.is_some_and(|at| now.saturating_duration_since(at) < FRESH);
+        if !is_fresh {
+            self.tunnel.reset();
+            (self.unanswered, self.owed) = (None, None);
+        }
         self.is_announced = false;
         self.restart = true;
     }
@@ -120,6 +201,7 @@ impl Slot {
     /// The handshake was given up, or all sessions have expired.
     pub(crate) fn gave_up(&mut self) {
         self.attempt = None;
+        (self.unanswered, self.owed) = (None, None);
         self.is_announced = false;
     }
 
@@ -148,21 +230,26 @@ impl Slot {
         }
     }
 
-    /// Whether the tunnel may make room.
+    /// Whether the tunnel may make room. That to a manager only when there is nothing left in it to lose: a manager that is spoken to is
+    /// never silent for so long, and the tunnels to those that others stand in for do not use up the room.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        !self.peer.is_manager && now.saturating_duration_since(self.last_used) >= IDLE_AFTER
+        let after = if self.peer.is_manager { MANAGER_IDLE_AFTER } else { IDLE_AFTER };
+        now.saturating_duration_since(self.last_used) >= after
     }
 
     /// Keeps an initiation that the tunnel has taken.
-    pub(crate) fn accept(&mut self, initiation: &Initiation) {
+    pub(crate) fn accept(&mut self, initiation: &Initiation, now: Instant) {
         self.accepted.clear();
         let _ = self.accepted.push(*initiation);
         self.is_inherited = false;
+        self.renewed = Some(now);
+        self.last_used = now;
     }
 
     /// Keeps the last initiation that an earlier tunnel to the peer has taken.
     pub(crate) fn inherit(&mut self, initiation: &Initiation) {
-        self.accept(initiation);
+        self.accepted.clear();
+        let _ = self.accepted.push(*initiation);
         self.is_inherited = true;
     }
 
