@@ -85,6 +85,12 @@ impl Millis {
         other: 0,
     };
 
+    /// The shortest lifetime that there is.
+    pub(super) fn shortest(&self) -> u32 {
+        let tcp = self.tcp_opening.min(self.tcp_established).min(self.tcp_closing);
+        tcp.min(self.udp_opening).min(self.udp_established).min(self.icmp).min(self.other)
+    }
+
     /// The lifetime of a flow at a stage.
     #[inline]
     pub(super) fn of(&self, protocol: u8, stage: Stage) -> u32 {

@@ -44,6 +44,10 @@ pub struct FlowTable<const F: usize> {
     eviction_hand: usize,
     /// Where the next search for dead flows begins.
     expiry_hand: usize,
+    /// When the present pass through all rows began, or the last one if it is over.
+    pass_began: Instant,
+    /// The earliest deadline that was seen in it.
+    pass_deadline: Instant,
     lifetimes: Millis,
 }
 
@@ -58,6 +62,8 @@ impl<const F: usize> FlowTable<F> {
             ingress: Sets::new(),
             eviction_hand: 0,
             expiry_hand: 0,
+            pass_began: Instant::ZERO,
+            pass_deadline: Instant::ZERO,
             lifetimes: Millis::ZERO,
         }
     }
@@ -149,15 +155,32 @@ impl<const F: usize> FlowTable<F> {
         Some(flow)
     }
 
-    /// Looks at up to `budget` rows, ends those whose time is over, and calls `ended` for each.
-    pub(crate) fn expire(&mut self, now: Instant, budget: usize, mut ended: impl FnMut(&Flow, Ended)) {
-        for _ in 0..budget.min(self.slots.high_water()) {
+    /// Looks at up to `budget` rows, ends those whose time is over, and calls `ended` for each. Returns from when on there may be more to
+    /// end: now, when not all rows have been looked at.
+    pub(crate) fn expire(&mut self, now: Instant, budget: usize, mut ended: impl FnMut(&Flow, Ended)) -> Instant {
+        if budget >= self.slots.high_water() {
+            self.expiry_hand = 0;
+        }
+        for _ in 0..budget {
             let row = self.expiry_hand;
+            if row == 0 {
+                (self.pass_began, self.pass_deadline) = (now, Instant::MAX);
+            }
+            if let Some(flow) = self.get(row) {
+                let deadline = self.deadline(flow);
+                if now >= deadline {
+                    self.end(row, Ended::Expired, &mut ended);
+                } else {
+                    self.pass_deadline = self.pass_deadline.min(deadline);
+                }
+            }
             self.expiry_hand = self.following(row);
-            if self.get(row).is_some_and(|flow| self.is_dead(flow, now)) {
-                self.end(row, Ended::Expired, &mut ended);
+            if self.expiry_hand == 0 {
+                // A flow that has begun since its row was looked at, or whose life a packet has shortened, lives that long at least.
+                return self.pass_deadline.min(self.pass_began.saturating_add_millis(self.lifetimes.shortest()));
             }
         }
+        now
     }
 
     /// Flows in the table, dead ones that were not found yet included.

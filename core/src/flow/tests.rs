@@ -429,6 +429,24 @@ fn expiry_looks_at_no_more_rows_than_it_may_and_goes_on_where_it_stopped() {
     table.expire(at(30), 10, |_, _| panic!("there is nothing to end"));
 }
 
+#[test]
+fn expiry_says_from_when_on_there_may_be_more_to_end() {
+    let mut table = table::<64>();
+    for port in 0..40 {
+        insert(&mut table, at(0), flow(UDP, port, 1, port)).0.unwrap();
+    }
+    let nothing = |_: &Flow, _| panic!("there is nothing to end");
+    for second in [1, 2, 3] {
+        assert_eq!(table.expire(at(second), 10, nothing), at(second), "there are more rows");
+    }
+    assert_eq!(table.expire(at(4), 10, nothing), at(11), "10 s after the pass began, a flow that closes is over");
+    assert_eq!(table.expire(at(20), 64, nothing), at(30), "no flow ends later that has been there");
+    assert_eq!(table.expire(at(25), 40, nothing), at(30));
+    let mut ended = 0;
+    assert_eq!(table.expire(at(30), 40, |_, _| ended += 1), at(40), "an empty table");
+    assert_eq!(ended, 40);
+}
+
 const ROWS: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -599,7 +617,7 @@ fn follow<const F: usize>(ops: &[(u16, u16, u8, u8)], key: (u64, u64)) -> Result
         let new = flow(protocol, port, 1, remote);
         match what {
             0 => alive -= usize::from(table.remove(usize::from(port) % F).is_some()),
-            1 => table.expire(at(second), usize::from(port), |_, _| alive -= 1),
+            1 => drop(table.expire(at(second), usize::from(port), |_, _| alive -= 1)),
             _ => {
                 let (result, ended) = insert(&mut table, at(second), new);
                 alive = alive + usize::from(result.is_ok()) - ended.len();

@@ -36,7 +36,7 @@ use pending::{Origin, Pending};
 
 /// How many flows are looked at per round of [`Node::handle_timeout`].
 const FLOWS_PER_ROUND: usize = 1024;
-/// How often flows are looked at.
+/// How often flows are looked at, at most.
 const FLOW_ROUND: Duration = Duration::from_millis(250);
 
 /// How long a node is remembered that nothing needs any more. It may still need this one: it does not lose its interest at the same
@@ -44,7 +44,7 @@ const FLOW_ROUND: Duration = Duration::from_millis(250);
 /// session that began before the interest ended can be sent on (REJECT_AFTER_TIME of one that was renewed after REKEY_AFTER_TIME).
 pub const PEER_LINGER: Duration = Duration::from_secs(300);
 
-/// How often nodes are looked for that nothing needs.
+/// How often nodes are looked for that nothing needs, at most.
 const PEER_ROUND: Duration = Duration::from_secs(1);
 
 /// What a node is started with.
@@ -200,16 +200,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        // In this order: a flow ends an interest, and that the use of a node.
+        if self.flows_due().is_some_and(|due| now >= due) {
+            let next = self.router.expire_flows(now, FLOWS_PER_ROUND);
+            self.next_flow_round = next.max(now.saturating_add(FLOW_ROUND));
+        }
         self.client.handle_timeout(now, &mut self.router);
         self.release_answered();
-        if now >= self.next_flow_round {
-            self.next_flow_round = now.saturating_add(FLOW_ROUND);
-            self.router.expire_flows(now, FLOWS_PER_ROUND);
-        }
-        if now >= self.next_peer_round {
+        if self.peers_due().is_some_and(|due| now >= due) {
             self.next_peer_round = now.saturating_add(PEER_ROUND);
-            let next = self.router.table.end_idle_nodes(now, PEER_LINGER);
-            self.next_forgetting = next.map(|at| at.max(self.next_peer_round));
+            self.next_forgetting = self.router.table.end_idle_nodes(now, PEER_LINGER);
         }
     }
 
@@ -218,8 +218,18 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if self.pending.has_ready() || self.router.is_sweeping() {
             return Some(Instant::ZERO);
         }
-        let flows = (!self.router.flows.is_empty()).then_some(self.next_flow_round);
-        [self.client.poll_timeout(), flows, self.next_forgetting].into_iter().flatten().min()
+        [self.client.poll_timeout(&self.router), self.flows_due(), self.peers_due()].into_iter().flatten().min()
+    }
+
+    /// When flows are to be looked at; none while there are none.
+    fn flows_due(&self) -> Option<Instant> {
+        (!self.router.flows.is_empty()).then_some(self.next_flow_round)
+    }
+
+    /// When nodes are to be looked at; none while none is idle.
+    fn peers_due(&self) -> Option<Instant> {
+        let news = self.router.table.has_idle_news().then_some(Instant::ZERO);
+        news.or(self.next_forgetting).map(|due| due.max(self.next_peer_round))
     }
 
     /// The next thing to send, written into `out`, which needs room for [`PENDING_LEN`] bytes.
@@ -454,14 +464,20 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             let _ = managers.push(*manager);
         }
         for slot in 0..N {
-            if let Some(node) = self.router.table.node_mut(slot) {
-                node.manager = managers.iter().any(|m| m.key == node.key);
+            let is_manager = |key| managers.iter().any(|m| m.key == key);
+            // A node that is touched counts as one that may be idle.
+            if self.router.table.node(slot).is_some_and(|node| node.manager != is_manager(node.key))
+                && let Some(node) = self.router.table.node_mut(slot)
+            {
+                node.manager = is_manager(node.key);
             }
         }
         for manager in &managers {
             let record = NodeRecord { key: manager.key, endpoint: manager.endpoint, ..NodeRecord::default() };
             let slot = self.router.table.put_node(&record)?;
-            if let Some(node) = self.router.table.node_mut(slot) {
+            if self.router.table.node(slot).is_some_and(|node| !node.manager)
+                && let Some(node) = self.router.table.node_mut(slot)
+            {
                 node.manager = true;
             }
         }

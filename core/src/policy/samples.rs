@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Candidate, Candidates, Memory, NewFlow, Policy};
+use crate::link::Link;
 use crate::table::Instance;
 
 /// The instances of a service and the memory of one of its service IPs.
@@ -46,16 +47,17 @@ impl Fleet {
     }
 
     pub fn with_candidates<T>(&self, see: impl FnOnce(&Candidates<'_>) -> T) -> T {
-        let place = |found: Option<(&u32, &Candidate)>| found.map_or(0, |(number, _)| number + 1);
+        let place = |found: Option<(&u32, &Candidate)>| found.map_or(0, |(number, _)| (number + 1) as Link);
         let first = place(self.instances.first_key_value());
         let behind = |number: u32| match self.instances.range(number..).next() {
             None => first,
             found => place(found),
         };
-        let look = |at: u32| {
-            let instance = self.instances.get(&(at - 1))?;
+        let look = |at: Link| {
+            let number = at as usize as u32 - 1;
+            let instance = self.instances.get(&number)?;
             let may = !self.excluded.contains(&instance.number);
-            Some((may.then_some(*instance), behind(at)))
+            Some((may.then_some(*instance), behind(number + 1)))
         };
         see(&Candidates::new(first, behind(self.memory.last), &look))
     }

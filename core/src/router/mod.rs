@@ -138,10 +138,11 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         }
     }
 
-    /// Looks at up to `budget` flows and ends those whose time is over.
-    pub fn expire_flows(&mut self, now: Instant, budget: usize) {
+    /// Looks at up to `budget` flows and ends those whose time is over. Returns from when on there may be more to end: now, when not
+    /// all have been looked at.
+    pub fn expire_flows(&mut self, now: Instant, budget: usize) -> Instant {
         let table = &mut self.table;
-        self.flows.expire(now, budget, |flow, _| table.count_flow(flow.counted(), false));
+        self.flows.expire(now, budget, |flow, _| table.count_flow(flow.counted(), false))
     }
 
     /// Begins to look for flows whose instance or attachment is gone; [`Self::poll_sweep`] finds them.

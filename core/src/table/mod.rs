@@ -89,8 +89,10 @@ pub struct Table<const S: usize, const I: usize, const N: usize> {
     nodes_by_key: HashIndex<N, 1>,
     /// Some node has news.
     node_news: bool,
-    /// Some node may be idle.
+    /// Some node may have become idle.
     node_idle: bool,
+    /// Some instance may have got its first flow or lost its last one.
+    use_news: bool,
     /// Nodes that were taken out and not told yet.
     nodes_gone: heapless::Deque<(RowRef, NodeKey), GONE>,
     /// Memories of service IPs that are not in the table any more, the latest at `next_memory - 1`.
@@ -123,6 +125,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             nodes_by_key: HashIndex::new(),
             node_news: false,
             node_idle: false,
+            use_news: false,
             nodes_gone: heapless::Deque::new(),
             memories: heapless::Vec::new(),
             next_memory: 0,
@@ -307,6 +310,8 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
                 self.unindex_instance(slot);
                 self.release_node_of(slot);
                 self.instance_slots.renew(slot);
+                // It begins without flows.
+                self.use_news = true;
             }
             if let Some(instance) = self.instances.get_mut(slot) {
                 instance.set(record, node);
@@ -337,6 +342,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         self.release_node_of(slot);
         self.unlink(slot);
         self.instance_slots.give_back(slot);
+        self.use_news = true;
     }
 
     /// Takes a service out, with all its instances.
@@ -371,6 +377,17 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             return;
         };
         row.flows = if begins { row.flows.saturating_add(1) } else { row.flows.saturating_sub(1) };
+        self.use_news |= row.flows == u32::from(begins);
+    }
+
+    /// Whether some instance may have got its first flow or lost its last one since [`Self::take_use_news`].
+    pub(crate) fn has_use_news(&self) -> bool {
+        self.use_news
+    }
+
+    /// The same, and the news is known then.
+    pub(crate) fn take_use_news(&mut self) -> bool {
+        core::mem::take(&mut self.use_news)
     }
 
     /// The flows to all instances of a service.

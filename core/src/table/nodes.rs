@@ -74,11 +74,13 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         self.nodes.get_mut(slot)
     }
 
-    /// Takes out nodes that nothing has needed for `linger`. Returns when the next one's time is over.
+    /// Whether some node may have become idle since [`Self::end_idle_nodes`].
+    pub(crate) fn has_idle_news(&self) -> bool {
+        self.node_idle
+    }
+
+    /// Notes which nodes are idle, and takes out those that nothing has needed for `linger`. Returns when the next one's time is over.
     pub(crate) fn end_idle_nodes(&mut self, now: Instant, linger: Duration) -> Option<Instant> {
-        if !self.node_idle {
-            return None;
-        }
         self.node_idle = false;
         let mut next: Option<Instant> = None;
         for slot in 0..self.node_slots.high_water() {
@@ -93,7 +95,6 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
             }
             let end = node.idle_since.saturating_add(linger);
             if now < end || !self.end_node(slot) {
-                self.node_idle = true;
                 next = Some(next.map_or(end, |next| next.min(end)));
             }
         }

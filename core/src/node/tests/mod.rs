@@ -4,6 +4,7 @@
 
 mod attachments;
 mod harness;
+mod idle;
 mod interests;
 mod lookups;
 mod peers;

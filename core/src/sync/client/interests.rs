@@ -34,6 +34,7 @@ pub(super) struct Interest {
     pub(super) pinned: bool,
     /// The local instance that asked for it, to which the nodes in the table are introduced; [`InstanceId::NONE`] when none has.
     asker: InstanceId,
+    /// Since when nothing has used it; `Instant::MAX` while something does.
     pub(super) idle_since: Instant,
     tries: u8,
     next: Instant,

@@ -38,7 +38,7 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(800);
 pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(1);
 /// How far apart questions for unknown keys are.
 pub const NODE_QUESTIONS: Duration = Duration::from_millis(20);
-/// How often idle interests are looked for.
+/// How often idle interests are looked for, at most.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// What a node says of itself.
@@ -92,7 +92,10 @@ pub struct Client<const M: usize, const Q: usize, const R: usize> {
     forgets: Deque<(Subject, u32), Q>,
     /// The number of the last stream or request.
     last_number: u32,
+    /// When idle interests may be looked for again.
     next_housekeeping: Instant,
+    /// When the first interest may have been idle for long enough.
+    next_idle: Instant,
     next_node_question: Instant,
     /// The version of the protocol that a manager spoke last, when it is another; 0 when it is this one.
     foreign_version: u8,
@@ -119,6 +122,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             forgets: Deque::new(),
             last_number: 0,
             next_housekeeping: Instant::ZERO,
+            next_idle: Instant::ZERO,
             next_node_question: Instant::ZERO,
             foreign_version: 0,
             counters: ClientCounters {
@@ -317,20 +321,29 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         router: &mut router!(),
     ) {
         self.counters.resolve_timeouts = self.counters.resolve_timeouts.wrapping_add(self.queries.expire(now));
-        if now >= self.next_housekeeping {
+        if self.housekeeping_due(router).is_some_and(|due| now >= due) {
             self.next_housekeeping = now.saturating_add(HOUSEKEEPING);
-            self.end_idle_interests(now, router);
+            router.table.take_use_news();
+            self.next_idle = self.end_idle_interests(now, router);
         }
     }
 
+    /// When interests are to be looked at; none while there are none, or all are in use or stay.
+    fn housekeeping_due<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+        &self,
+        router: &router!(),
+    ) -> Option<Instant> {
+        let due = if router.table.has_use_news() { Instant::ZERO } else { self.next_idle };
+        (self.interests.len() > 0 && due != Instant::MAX).then_some(due.max(self.next_housekeeping))
+    }
+
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+        &self,
+        router: &router!(),
+    ) -> Option<Instant> {
         self.profile.get()?;
-        let due = [
-            self.session.next_hello(),
-            self.queries.poll_expiry(),
-            (self.interests.len() > 0).then_some(self.next_housekeeping),
-        ];
+        let due = [self.session.next_hello(), self.queries.poll_expiry(), self.housekeeping_due(router)];
         // Nothing but Hello is sent before there is a membership: what is due then has to wait for it.
         let said = self.session.is_member().then(|| {
             let at_once = !self.acks.is_empty() || !self.forgets.is_empty();

@@ -49,6 +49,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     pub(crate) fn unpin(&mut self, id: InstanceId) {
         if let Some(interest) = self.interests.find(Subject::from(id)).and_then(|row| self.interests.get_mut(row)) {
             interest.pinned = false;
+            self.next_idle = Instant::ZERO;
         }
     }
 
@@ -145,6 +146,9 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         if let Some(interest) = self.interests.get_mut(row) {
             interest.sequence = page.sequence;
             interest.state = State::Open;
+            if !interest.pinned {
+                self.next_idle = self.next_idle.min(interest.idle_since.saturating_add(INTEREST_IDLE));
+            }
         }
         self.counters.pages = self.counters.pages.wrapping_add(1);
         if page.kind == PageKind::Gone {
@@ -239,19 +243,20 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         self.clear(subject, router);
     }
 
-    /// Ends interests whose last flow ended some time ago.
+    /// Ends interests whose last flow ended some time ago. Returns when the next one may end.
     pub(super) fn end_idle_interests<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         router: &mut router!(),
-    ) {
+    ) -> Instant {
+        let mut next = Instant::MAX;
         let mut from = 0usize;
         while let Some(row) = self.interests.next_row(from) {
             from = row.saturating_add(1);
             let Some(interest) = self.interests.get_mut(row) else {
                 continue;
             };
-            if interest.state != State::Open || interest.pinned {
+            if interest.state == State::Ending || interest.pinned {
                 continue;
             }
             let subject = interest.subject;
@@ -264,12 +269,21 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                     .is_some_and(|i| i.flows > 0),
             });
             if in_use {
-                interest.idle_since = now;
-            } else if now >= interest.idle_since.saturating_add(INTEREST_IDLE) {
+                interest.idle_since = Instant::MAX;
+                continue;
+            }
+            interest.idle_since = interest.idle_since.min(now);
+            let end = interest.idle_since.saturating_add(INTEREST_IDLE);
+            if interest.state != State::Open {
+                // It is looked at again when its page comes.
+            } else if now >= end {
                 self.interests.end(now, row);
                 self.clear(subject, router);
+            } else {
+                next = next.min(end);
             }
         }
+        next
     }
 
     /// Takes out of the table what only this subject kept there.
