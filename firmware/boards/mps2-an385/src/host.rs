@@ -12,6 +12,7 @@ use critical_section::Mutex;
 use semihosting::fs::File;
 use semihosting::io::Read;
 use semihosting::sys::arm_compat::sys_get_cmdline_uninit;
+use static_cell::ConstStaticCell;
 
 pub use self::state::{State, StateError};
 
@@ -28,15 +29,14 @@ pub fn arg(name: &str) -> Option<&'static str> {
 /// The command line, read once.
 fn command_line() -> &'static str {
     static READ: Mutex<Cell<Option<&'static str>>> = Mutex::new(Cell::new(None));
-    static mut TEXT: [MaybeUninit<u8>; COMMAND_LINE] = [MaybeUninit::uninit(); COMMAND_LINE];
+    static TEXT: ConstStaticCell<[MaybeUninit<u8>; COMMAND_LINE]> =
+        ConstStaticCell::new([MaybeUninit::uninit(); COMMAND_LINE]);
 
     critical_section::with(|cs| {
         let read = READ.borrow(cs);
         let text = read.get().unwrap_or_else(|| {
-            // SAFETY: this runs once: `READ` is empty before it, holds its result afterwards, and interrupts are masked in
-            // between. Nobody else names `TEXT`.
-            let buffer: &'static mut [MaybeUninit<u8>] = unsafe { &mut *&raw mut TEXT };
-            sys_get_cmdline_uninit(buffer).ok().and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("")
+            let text = TEXT.try_take().and_then(|room| sys_get_cmdline_uninit(room).ok());
+            text.and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("")
         });
         read.set(Some(text));
         text

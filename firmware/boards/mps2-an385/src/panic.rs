@@ -102,9 +102,9 @@ pub(crate) fn die(message: Arguments<'_>) -> ! {
             defmt::error!("{=str}", text);
         }
     }
-    #[cfg(feature = "exit-on-panic")]
-    semihosting::process::exit(101);
-    #[cfg(not(feature = "exit-on-panic"))]
+    if cfg!(feature = "exit-on-panic") {
+        semihosting::process::exit(101);
+    }
     watchdog::bite()
 }
 
