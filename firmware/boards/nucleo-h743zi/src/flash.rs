@@ -4,6 +4,7 @@
 use core::arch::asm;
 use core::ops::Range;
 
+use acorn_core::provision::PROVISIONING_MAX;
 use cortex_m::peripheral::SCB;
 use embassy_stm32::flash::{BANK1_REGION, Blocking, Error, FLASH_BASE, FLASH_SIZE, MAX_ERASE_SIZE, WRITE_SIZE};
 use embassy_stm32::pac::FLASH;
@@ -11,8 +12,6 @@ use embassy_stm32::pac::flash::{Bank, regs::Ccr};
 use embassy_stm32::{Peri, flash, peripherals};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 
-/// The bytes of the provisioning region that are read.
-pub const PROVISIONING_SIZE: usize = 4096;
 /// The store: the last two sectors of bank 2, from the begin of the flash. To erase one takes 2 s typically and 4 s at most (datasheet
 /// table "Flash memory programming", byte-wise); interrupts go on meanwhile, tasks do not. It is due once in about 2,000 starts.
 pub const STORE: Range<u32> = 0x1c_0000..0x20_0000;
@@ -36,8 +35,8 @@ impl Flash {
         Self(flash::Flash::new_blocking(flash))
     }
 
-    /// Reads the region of the provisioning.
-    pub fn provisioning(&mut self, blob: &mut [u8; PROVISIONING_SIZE]) -> Result<(), Error> {
+    /// Reads what there can be of a provisioning blob.
+    pub fn provisioning(&mut self, blob: &mut [u8; PROVISIONING_MAX]) -> Result<(), Error> {
         let address = &raw const _provisioning as u32;
         self.read(address - FLASH_BASE as u32, blob)
     }

@@ -8,6 +8,7 @@ mod flash;
 mod noise;
 mod panic;
 
+use acorn_core::provision::PROVISIONING_MAX;
 use acorn_node::{Board, ClashWatch, Clashes, EntropySource, Indicator, NoMeter, UNDERLAY_SOCKETS, Watchdog};
 use board_support::noise::Random;
 use board_support::store::FlashStore;
@@ -41,19 +42,16 @@ async fn main(spawner: Spawner) -> ! {
     clocks::cache_instructions();
     let mut watchdog = Dog(IndependentWatchdog::new(peripherals.IWDG1, SILENCE));
     watchdog.0.unleash();
+    let last_panic = panic::last();
     let mut lamp = Lamp(Output::new(peripherals.PB0, Level::Low, Speed::Low));
 
     let mut flash = Flash::new(peripherals.FLASH);
-    let mut blob = [0; flash::PROVISIONING_SIZE];
+    let mut blob = [0; PROVISIONING_MAX];
     let decoded = flash.provisioning(&mut blob).map(|()| acorn_node::decode(&blob));
     let provisioning = match decoded {
         Ok(Ok(provisioning)) => provisioning,
         Ok(Err(problem)) => acorn_node::refuse(&problem, &mut lamp, &mut watchdog).await,
         Err(error) => panic!("the flash can't be read: {error:?}"),
-    };
-    let store = match FlashStore::open(flash, flash::STORE, &blob).await {
-        Ok(store) => store,
-        Err(error) => panic!("the store can't be used: {error:?}"),
     };
 
     static ENTROPY: StaticCell<Random<Rng>> = StaticCell::new();
@@ -79,6 +77,11 @@ async fn main(spawner: Spawner) -> ! {
         peripherals.PA2,
         peripherals.PC1,
     );
+    // As late as it can be, and before anything is sent: a board that fails above, at every start, does not wear out its flash.
+    let store = match FlashStore::open(flash, flash::STORE, &blob).await {
+        Ok(store) => store,
+        Err(error) => panic!("the store can't be used: {error:?}"),
+    };
     static CLASHES: StaticCell<Clashes> = StaticCell::new();
     let clashes = CLASHES.init(Clashes::new());
     static SOCKETS: StaticCell<StackResources<UNDERLAY_SOCKETS>> = StaticCell::new();
@@ -104,7 +107,7 @@ async fn main(spawner: Spawner) -> ! {
         watchdog: DOG.init(watchdog),
         meter: &NoMeter,
         clashes,
-        last_panic: panic_persist::get_panic_message_utf8(),
+        last_panic,
     };
     acorn_node::run(spawner, board).await
 }

@@ -10,6 +10,20 @@ unsafe extern "C" {
     static mut _panic_dump_end: u32;
 }
 
+/// Before it starts again after a panic, the board waits about a second, in clocks of the processor: whatever makes it panic at every start
+/// must not wear out the store.
+const PAUSE: u32 = 400_000_000;
+
+/// The message of the panic that the last start ended in, if it did; once. It is logged here too, because this start may end in one before
+/// the application says it.
+pub fn last() -> Option<&'static str> {
+    let message = panic_persist::get_panic_message_utf8();
+    if let Some(message) = message {
+        defmt::error!("started again after: {=str}", message);
+    }
+    message
+}
+
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     cortex_m::interrupt::disable();
@@ -25,6 +39,7 @@ fn panic(info: &PanicInfo) -> ! {
         }
     }
     cortex_m::asm::dsb();
+    cortex_m::asm::delay(PAUSE);
     SCB::sys_reset()
 }
 

@@ -44,16 +44,13 @@ async fn main(spawner: Spawner) -> ! {
     let mut watchdog = Dog(embassy_rp::watchdog::Watchdog::new(peripherals.WATCHDOG));
     watchdog.0.pause_on_debug(true);
     watchdog.0.start(SILENCE);
+    let last_panic = panic::last();
     let mut lamp = Lamp(Output::new(peripherals.PIN_25, Level::Low));
 
     let blob = flash::provisioning();
     let provisioning = match acorn_node::decode(blob) {
         Ok(provisioning) => provisioning,
         Err(problem) => acorn_node::refuse(&problem, &mut lamp, &mut watchdog).await,
-    };
-    let store = match FlashStore::open(Flash::new_blocking(peripherals.FLASH), flash::STORE, blob).await {
-        Ok(store) => store,
-        Err(error) => panic!("the store can't be used: {error:?}"),
     };
 
     static ENTROPY: StaticCell<Random<Trng>> = StaticCell::new();
@@ -87,6 +84,11 @@ async fn main(spawner: Spawner) -> ! {
     };
     spawner.spawn(defmt::unwrap!(run_w5500(driver)));
 
+    // As late as it can be, and before anything is sent: a board that fails above, at every start, does not wear out its flash.
+    let store = match FlashStore::open(Flash::new_blocking(peripherals.FLASH), flash::STORE, blob).await {
+        Ok(store) => store,
+        Err(error) => panic!("the store can't be used: {error:?}"),
+    };
     static CLASHES: StaticCell<Clashes> = StaticCell::new();
     let clashes = CLASHES.init(Clashes::new());
     static SOCKETS: StaticCell<StackResources<UNDERLAY_SOCKETS>> = StaticCell::new();
@@ -112,7 +114,7 @@ async fn main(spawner: Spawner) -> ! {
         watchdog: DOG.init(watchdog),
         meter: &NoMeter,
         clashes,
-        last_panic: panic_persist::get_panic_message_utf8(),
+        last_panic,
     };
     acorn_node::run(spawner, board).await
 }
