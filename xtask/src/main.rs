@@ -37,7 +37,7 @@ enum Command {
         #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP")]
         only: Vec<test::Group>,
     },
-    /// Measures what a packet costs
+    /// Measures what a packet costs, on this machine or on a microcontroller
     Bench {
         #[command(subcommand)]
         what: bench::What,

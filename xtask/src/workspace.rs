@@ -59,7 +59,8 @@ pub fn has_program(name: &str) -> bool {
     env::split_paths(&path).chain(system).any(|directory| directory.join(name).is_file())
 }
 
-fn shown(command: &Command) -> String {
+/// A command as a person would type it, but for quotes.
+pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     [name].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -1,8 +1,8 @@
 //! How long a packet takes, by case and number of live flows. `cargo xtask bench router` runs it and prints the medians.
 
-use acorn_bench::case::{Case, Path, cases_of};
+use acorn_bench::case::{Case, Path};
 use acorn_bench::packet::Packet;
-use acorn_bench::stage::{FEW, MANY, SOME, Stage, set_up};
+use acorn_bench::stage::{FEW, MANY, SOME, Stage, cases_of, set_up};
 use criterion::Criterion;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! What is measured.
 
 use acorn_core::addr::Family;
-use std::fmt;
+use core::fmt;
 
 /// Whose packet it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +49,6 @@ pub const PACKETS: [Case; 8] = {
 
 /// How many instances the services of [`Case::Balance`] have.
 pub const INSTANCES: [u32; 3] = [1, 10, 1000];
-
-/// The cases that are measured with so many flows in the table.
-pub fn cases_of(flows: usize) -> Vec<Case> {
-    let balanced = INSTANCES.map(Case::Balance);
-    // How a policy picks does not depend on the number of flows.
-    let balanced = if flows == crate::stage::FEW { &balanced[..] } else { &[] };
-    PACKETS.iter().chain(balanced).copied().collect()
-}
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,18 +12,21 @@ pub fn record() -> ManagerRecord {
     ManagerRecord { key: network::key(MANAGER), endpoint: network::endpoint(MANAGER) }
 }
 
-/// The answers to one message.
-pub fn answer(message: &Message) -> Vec<Message> {
+/// One of the answers to a message, counted from 0; none when there are no more.
+pub fn answer(message: &Message, number: u32) -> Option<Message> {
+    if let Message::Resolve(resolve) = message {
+        return page_of(resolve, number).map(Message::Table);
+    }
     match message {
-        Message::Hello(hello) => vec![welcome(hello.request)],
+        _ if number > 0 => None,
+        Message::Hello(hello) => Some(welcome(hello.request)),
         Message::Attach(attach) => match attach.kind {
-            AttachKind::Resume(instance) => vec![attached(attach.request, instance)],
+            AttachKind::Resume(instance) => Some(attached(attach.request, instance)),
             _ => panic!("the node attaches what it was not told to"),
         },
-        Message::Detach(detach) => vec![Message::Detached { request: detach.request }],
-        Message::Forget { subject, stream } => vec![Message::Forgotten { subject: *subject, stream: *stream }],
-        Message::Resolve(resolve) => tables(resolve).into_iter().map(Message::Table).collect(),
-        _ => Vec::new(),
+        Message::Detach(detach) => Some(Message::Detached { request: detach.request }),
+        Message::Forget { subject, stream } => Some(Message::Forgotten { subject: *subject, stream: *stream }),
+        _ => None,
     }
 }
 
@@ -46,43 +49,41 @@ fn attached(request: u32, instance: InstanceId) -> Message {
     Message::Attached(Attached { request, instance, instance_ip })
 }
 
-/// The pages of the table that answers a question.
-fn tables(resolve: &Resolve) -> Vec<TablePage> {
+/// One of the pages of the table that answers a question.
+fn page_of(resolve: &Resolve, number: u32) -> Option<TablePage> {
     match resolve.key {
         ResolveKey::Address(address) => {
-            let mut services = Dialled::all().into_iter();
-            let dialled = services.find(|dialled| dialled.service_ip().contains(address));
-            whole(dialled.unwrap_or_else(|| panic!("{address} is no service's")), resolve.stream)
+            let dialled = Dialled::all().find(|dialled| dialled.service_ip().contains(address));
+            page_of_all(dialled.unwrap_or_else(|| panic!("{address} is no service's")), resolve.stream, number)
         }
-        ResolveKey::Subject(subject @ Subject { service: ServiceId(CLIENTS), instance: Some(number) }) => {
-            let kind = PageKind::Replace { from: number, to: Some(number + 1) };
+        ResolveKey::Subject(subject @ Subject { service: ServiceId(CLIENTS), instance: Some(client) }) => {
+            let kind = PageKind::Replace { from: client, to: Some(client + 1) };
             let page = page(subject, resolve.stream, kind, network::clients_header(), HERE);
-            vec![TablePage { records: [network::client_record(number)].into_iter().collect(), ..page }]
+            let records = [network::client_record(client)].into_iter().collect();
+            (number == 0).then_some(TablePage { records, ..page })
         }
         _ => panic!("the node asks for what it should not need: {:?}", resolve.key),
     }
 }
 
-/// All instances of a service.
-fn whole(dialled: Dialled, stream: u32) -> Vec<TablePage> {
-    let subject = Subject::whole(ServiceId(dialled.service));
-    let numbers: Vec<u32> = (0..dialled.instances).collect();
-    let parts: Vec<&[u32]> = numbers.chunks(PAGE_RECORDS).collect();
-    let last = parts.len();
-    let pages = parts.into_iter().zip(1..).map(|(part, sequence)| {
-        let more = sequence < last;
-        let to = if more { part.last().map(|number| number + 1) } else { None };
-        let kind = PageKind::Replace { from: part[0], to };
-        let page = page(subject, stream, kind, dialled.header(), THERE);
-        TablePage {
-            sequence: sequence as u32,
-            more,
-            header: page.header.filter(|_| sequence == 1),
-            records: part.iter().map(|number| dialled.record(*number)).collect(),
-            ..page
-        }
-    });
-    pages.collect()
+/// One of the pages with all instances of a service.
+fn page_of_all(dialled: Dialled, stream: u32, number: u32) -> Option<TablePage> {
+    const RECORDS: u32 = PAGE_RECORDS as u32;
+    let from = number * RECORDS;
+    let end = dialled.instances.min(from + RECORDS);
+    if from >= end {
+        return None;
+    }
+    let more = end < dialled.instances;
+    let kind = PageKind::Replace { from, to: more.then_some(end) };
+    let page = page(Subject::whole(ServiceId(dialled.service)), stream, kind, dialled.header(), THERE);
+    Some(TablePage {
+        sequence: number + 1,
+        more,
+        header: page.header.filter(|_| number == 0),
+        records: (from..end).map(|number| dialled.record(number)).collect(),
+        ..page
+    })
 }
 
 fn page(subject: Subject, stream: u32, kind: PageKind, header: ServiceHeader, node: u32) -> TablePage {

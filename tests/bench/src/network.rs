@@ -6,7 +6,7 @@ use acorn_core::addr::{AddressPlan, Dual, WorkerSubnet};
 use acorn_core::router::Attachment;
 use acorn_core::sync::message::{InstanceRecord, NodeRecord, ServiceHeader, ServiceIpRecord};
 use acorn_core::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The node that is measured.
 pub const HERE: u32 = 1;
@@ -36,15 +36,15 @@ pub struct Dialled {
 
 impl Dialled {
     /// All of them.
-    pub fn all() -> Vec<Self> {
-        let balanced = crate::case::INSTANCES.iter().zip(BUSY.service + 1..);
-        let balanced = balanced.map(|(instances, service)| Self { service, instances: *instances });
-        [BUSY].into_iter().chain(balanced).collect()
+    pub fn all() -> impl Iterator<Item = Self> {
+        let balanced = crate::case::INSTANCES.into_iter().zip(BUSY.service + 1..);
+        let balanced = balanced.map(|(instances, service)| Self { service, instances });
+        [BUSY].into_iter().chain(balanced)
     }
 
     /// The one with so many instances.
     pub fn of_size(instances: u32) -> Self {
-        Self::all().into_iter().find(|dialled| dialled.instances == instances).unwrap_or(BUSY)
+        Self::all().find(|dialled| dialled.instances == instances).unwrap_or(BUSY)
     }
 
     /// Its service IP.

@@ -1,7 +1,7 @@
 //! TCP segments with right checksums.
 
 use acorn_core::packet::checksum;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// The flags of a segment that opens a connection.
 pub const SYN: u8 = 0x02;
@@ -27,6 +27,9 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// No packet: room for one.
+    pub const EMPTY: Self = Self { len: 0, bytes: [0; ROOM], original: [0; ROOM] };
+
     /// A segment of 20 bytes between two addresses of one family.
     pub fn tcp(from: End, to: End, flags: u8) -> Self {
         let mut bytes = [0; ROOM];

@@ -2,11 +2,12 @@
 
 mod baseline;
 mod callgrind;
+pub mod mcu;
 mod report;
 mod times;
 
 use anyhow::{Result, bail};
-use baseline::Baseline;
+use baseline::{Baseline, Bench, Compiler};
 use clap::Subcommand;
 use std::collections::BTreeMap;
 
@@ -28,6 +29,15 @@ pub enum What {
         #[arg(long, value_name = "REASON")]
         raise: Option<String>,
     },
+    /// A microcontroller, in QEMU: instructions per packet, per payload that is sealed or opened, and per step of a handshake
+    Mcu {
+        /// Fail when something costs more than the baseline says
+        #[arg(long, conflicts_with = "raise")]
+        check: bool,
+        /// Make the counts the new baseline, for this reason
+        #[arg(long, value_name = "REASON")]
+        raise: Option<String>,
+    },
 }
 
 /// Measures, and prints a table.
@@ -35,19 +45,25 @@ pub enum What {
 /// # Errors
 /// When something can't be measured, or `--check` finds that a packet costs more than it may.
 pub fn run(what: &What) -> Result<()> {
-    let What::Router { check: only_check, raise } = what;
-    if *only_check {
-        return check();
+    match what {
+        What::Router { check: true, .. } => check(),
+        What::Router { raise, .. } => router(raise.as_deref()),
+        What::Mcu { check: true, .. } => mcu::check(),
+        What::Mcu { raise, .. } => mcu::run(raise.as_deref()),
     }
+}
+
+fn router(raise: Option<&str>) -> Result<()> {
     let instructions = callgrind::count(&FLOWS)?;
     if let Some(reason) = raise {
-        Baseline::new(reason, &instructions)?.write()?;
-        report::print(&instructions, &Figures::new(), &Baseline::read()?);
+        let baseline = Baseline::new(reason, &Compiler::of_host()?, &instructions)?;
+        baseline.write(Bench::Router)?;
+        report::print(&instructions, &Figures::new(), &baseline);
         println!("This is the new baseline.");
         return Ok(());
     }
     let times = times::measure()?;
-    report::print(&instructions, &times, &Baseline::read()?);
+    report::print(&instructions, &times, &Baseline::read(Bench::Router)?);
     Ok(())
 }
 
@@ -57,10 +73,10 @@ pub fn run(what: &What) -> Result<()> {
 /// When a packet costs more than the baseline says, or more with many flows than with few.
 pub fn check() -> Result<()> {
     let instructions = callgrind::count(&FLOWS)?;
-    let baseline = Baseline::read()?;
+    let baseline = Baseline::read(Bench::Router)?;
     report::print(&instructions, &Figures::new(), &baseline);
     let mut complaints = growth_with_flows(&instructions);
-    match baseline.compare(&instructions) {
+    match baseline.compare(Bench::Router, &Compiler::of_host()?, &instructions) {
         Some(grown) => complaints.extend(grown),
         None => println!("The baseline is of {}, this is another target: not compared.", baseline.target),
     }

@@ -3,8 +3,9 @@
 use super::boards::{self, Board};
 use super::toolchain::{self, Toolchain};
 use crate::workspace;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Cortex-M3, the smallest core that the project runs on.
 pub const SMALLEST: &str = "thumbv7m-none-eabi";
@@ -34,44 +35,49 @@ pub fn all(board: Option<&str>) -> Result<()> {
 /// # Errors
 /// When there is no toolchain for it, or the build fails.
 pub fn node(board: &Board) -> Result<Toolchain> {
-    // One board at a time: together they would be built with each other's features.
-    build(&board.facts.target, &["--package", &board.name])
+    let toolchain = Toolchain::for_target(&board.facts.target)?;
+    workspace::run(&mut node_command(board, toolchain))?;
+    Ok(toolchain)
 }
 
-/// A program of the firmware's workspace that is no board's node: a binary of a package, or an example of one.
+/// What builds the node of a board.
+pub fn node_command(board: &Board, toolchain: Toolchain) -> Command {
+    // One board at a time: together they would be built with each other's features.
+    command(toolchain, &board.facts.target, &["--package", &board.name])
+}
+
+/// A program of the firmware's workspace that is no board's node.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// The package.
+    /// Its package.
     pub package: &'static str,
-    /// Its example; the binary that is named like the package when there is none.
-    pub example: Option<&'static str>,
-    /// Features of the package.
-    pub features: &'static [&'static str],
+    /// Which of the package's programs.
+    pub kind: Kind,
+}
+
+/// What a program is to its package.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A binary of this name.
+    Binary(&'static str),
+    /// An example of this name.
+    Example(&'static str),
 }
 
 impl Program {
-    /// Builds it for [`SMALLEST`], and says where it is.
+    /// Builds it for [`SMALLEST`], and says where it is and with what it was built.
     ///
     /// # Errors
     /// When there is no toolchain for it, or the build fails.
-    pub fn build(self) -> Result<PathBuf> {
-        let mut arguments = vec!["--package", self.package];
-        if let Some(example) = self.example {
-            arguments.extend(["--example", example]);
-        }
-        for feature in self.features {
-            arguments.extend(["--features", feature]);
-        }
-        build(SMALLEST, &arguments)?;
+    pub fn build(self) -> Result<(PathBuf, Toolchain)> {
         let release = toolchain::target_directory().join(SMALLEST).join("release");
-        let program = match self.example {
-            Some(example) => release.join("examples").join(example),
-            None => release.join(self.package),
+        let (kind, name, program) = match self.kind {
+            Kind::Binary(name) => ("--bin", name, release.join(name)),
+            Kind::Example(name) => ("--example", name, release.join("examples").join(name)),
         };
-        if !program.is_file() {
-            bail!("cargo built {} and left nothing in {}", self.package, program.display());
-        }
-        Ok(program)
+        let toolchain = Toolchain::for_target(SMALLEST)?;
+        workspace::run(&mut command(toolchain, SMALLEST, &["--package", self.package, kind, name]))?;
+        Ok((program, toolchain))
     }
 }
 
@@ -86,13 +92,11 @@ fn core() -> Result<()> {
     Ok(())
 }
 
-fn build(target: &str, arguments: &[&str]) -> Result<Toolchain> {
-    let toolchain = Toolchain::for_target(target)?;
+fn command(toolchain: Toolchain, target: &str, arguments: &[&str]) -> Command {
     let mut cargo = toolchain.cargo(target);
     cargo.args(["build", "--release", "--locked", "--target", target]).args(arguments);
     cargo.arg("--target-dir").arg(toolchain::target_directory());
-    workspace::run(&mut cargo)?;
-    Ok(toolchain)
+    cargo
 }
 
 /// Where a board's program is, as short as it can be said.

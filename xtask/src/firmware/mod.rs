@@ -1,8 +1,10 @@
 //! `cargo xtask firmware`: builds, sizes, flashes and runs the nodes for microcontrollers, which are a workspace of their own.
 
 mod boards;
-mod build;
-mod emulator;
+pub mod build;
+pub mod emulator;
+mod files;
+mod flash;
 mod programs;
 mod run;
 mod size;
@@ -32,6 +34,18 @@ pub enum What {
         #[arg(long, value_name = "REASON")]
         raise: Option<String>,
     },
+    /// Writes a node, and what it is told, into the flash of a board of hardware, with probe-rs; then shows its log
+    Flash {
+        /// The board, as the directories in `firmware/boards` are named
+        #[arg(long)]
+        board: String,
+        /// What the board is told: a file that `acorn firmware provision` wrote. Without one it keeps what it was told before
+        #[arg(long, value_name = "BLOB")]
+        provisioning: Option<PathBuf>,
+        /// Only print the commands
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Runs a node in QEMU and shows its log, until Ctrl-C. Its network is QEMU's own, where the board gets an address by DHCP
     /// and reaches this machine's 127.0.0.1 as 192.168.78.1
     Run {
@@ -53,6 +67,7 @@ pub fn run(what: Option<&What>) -> Result<()> {
         None => build::all(None),
         Some(What::Build { board }) => build::all(board.as_deref()),
         Some(What::Size { raise }) => size::run(raise.as_deref()),
+        Some(What::Flash { board, provisioning, dry_run }) => flash::board(board, provisioning.as_deref(), *dry_run),
         Some(What::Run { provisioning, state }) => run::node(provisioning.as_deref(), state.as_deref()),
     }
 }

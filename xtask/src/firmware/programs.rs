@@ -1,6 +1,6 @@
 //! What the tests of emulated boards need, built, and how they are told where it is.
 
-use super::build::Program;
+use super::build::{Kind, Program};
 use super::{boards, build, run};
 use crate::test::tools;
 use anyhow::Result;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Plain `embassy-net` on the emulated board.
-const ECHO: Program = Program { package: "mps2-an385", example: Some("echo"), features: &[] };
+const ECHO: Program = Program { package: "mps2-an385", kind: Kind::Example("echo") };
 
 /// The programs, by the environment variable that says where each is.
 pub struct Programs([(&'static str, PathBuf); 3]);
@@ -23,7 +23,7 @@ impl Programs {
         build::node(&node)?;
         Ok(Self([
             ("ACORN_MPS2_NODE", node.program()),
-            ("ACORN_MPS2_ECHO", ECHO.build()?),
+            ("ACORN_MPS2_ECHO", ECHO.build()?.0),
             ("ACORN_DEFMT_PRINT", tools::DEFMT_PRINT.path()?),
         ]))
     }

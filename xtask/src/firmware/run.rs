@@ -1,11 +1,9 @@
 //! `cargo xtask firmware run`: a node in QEMU, to try something.
 
-use super::{boards, build, emulator, toolchain};
+use super::{boards, build, emulator, files, toolchain};
 use crate::test::tools;
-use crate::workspace;
 use anyhow::{Context, Result, bail};
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The board that is emulated.
@@ -23,14 +21,14 @@ pub fn node(provisioning: Option<&Path>, state: Option<&Path>) -> Result<()> {
     let printer = tools::DEFMT_PRINT.path()?;
     build::node(&board)?;
     let state = match state {
-        Some(path) => here()?.join(path),
+        Some(path) => files::absolute(path)?,
         None => toolchain::target_directory().join(BOARD).with_extension("state"),
     };
     let program = board.program();
     let mut qemu = emulator::board(&program, &[format!("state={}", state.display())])?;
     qemu.args(["-nic", NETWORK]);
     if let Some(blob) = provisioning {
-        let blob = existing(blob)?;
+        let blob = files::existing(blob)?;
         emulator::provision(&mut qemu, &blob);
     }
     println!("The board's state is in {}. Ctrl-C ends it.", state.display());
@@ -47,19 +45,4 @@ pub fn node(provisioning: Option<&Path>, state: Option<&Path>) -> Result<()> {
         bail!("the board ended ({status})");
     }
     Ok(())
-}
-
-/// The blob, by a path that holds wherever QEMU is started.
-fn existing(blob: &Path) -> Result<PathBuf> {
-    let path = here()?.join(blob);
-    if !path.is_file() {
-        bail!("{} is no file; `acorn firmware provision` writes one", path.display());
-    }
-    Ok(path)
-}
-
-/// Where the command was given.
-fn here() -> Result<PathBuf> {
-    env::current_dir()
-        .with_context(|| format!("the current directory is gone; start in {}", workspace::root().display()))
 }

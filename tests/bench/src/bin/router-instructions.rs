@@ -3,7 +3,7 @@
 //!
 //! Fails when a packet is not sent on, or when handling packets allocates memory.
 
-use acorn_bench::{case, stage};
+use acorn_bench::stage;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let mut stage = stage::set_up(flows);
-    for case in case::cases_of(flows) {
+    for case in stage::cases_of(flows) {
         let mut packets = stage.packets(case, PACKETS);
         let before = ALLOCATED.load(Ordering::Relaxed);
         let sent = stage.handle(case, &mut packets);
