@@ -258,4 +258,4 @@ impl<T: RxToken> RxToken for WatchedToken<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

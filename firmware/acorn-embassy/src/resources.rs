@@ -34,9 +34,9 @@ pub(crate) const WAITING: usize = 4;
 /// Datagrams from the underlay that wait to be opened.
 const RECEIVED: usize = 4;
 /// Sealed datagrams that wait for the underlay.
-const SENT: usize = 2;
+pub(crate) const SENT: usize = 2;
 /// Room for one handshake message and its successor.
-const LANE_BYTES: usize = 320;
+pub(crate) const LANE_BYTES: usize = 320;
 
 /// The lease that a board asks for, in milliseconds: it says that it is there three times in this time.
 const LEASE_MS: u32 = 60_000;
@@ -66,7 +66,8 @@ pub struct Resources<
     buffers: Buffers,
     live: SocketMemory<{ RECEIVED * DATAGRAM_MAX }, { SENT * DATAGRAM_MAX }, 8>,
     lanes: [SocketMemory<0, LANE_BYTES, 2>; PEERS],
-    stray: SocketMemory<0, LANE_BYTES, 2>,
+    /// With room for what the lanes have none for.
+    stray: SocketMemory<0, DATAGRAM_MAX, 2>,
 }
 
 /// Scratch space of the runner.
@@ -238,7 +239,6 @@ impl<'a> PortHandle<'a> {
 ///
 /// # Errors
 /// See [`StartError`]. No packet has been sent then.
-#[expect(clippy::type_complexity, reason = "the capacities have to stand somewhere")]
 pub fn new<
     'a,
     const SERVICES: usize,

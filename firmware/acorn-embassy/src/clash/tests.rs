@@ -17,15 +17,15 @@ const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// The clock of all tests. Who has it is the only one to move it.
-struct Clock(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+pub(crate) struct Clock(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
 impl Clock {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         static CLOCK: Mutex<()> = Mutex::new(());
         Self(CLOCK.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         MockDriver::get().advance(by);
     }
 }

@@ -149,7 +149,9 @@ impl<
     async fn wait(&mut self) -> Ready {
         let now = Instant::now();
         let engine = self.engine.poll_timeout().map(|at| Instant::from_millis(at.as_millis()));
-        let due = [engine, self.tunnels.poll_timeout(now), self.next_trial()].into_iter().flatten().min();
+        self.underlay.tidy(now);
+        let due = [engine, self.tunnels.poll_timeout(now), self.next_trial(), self.underlay.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         let until = due.unwrap_or(Instant::MAX).min(now + LONGEST_SLEEP);
         let (node, underlay, channels) = (self.node, &self.underlay, &mut self.channels);
         let ready = poll_fn(|cx| {
@@ -245,6 +247,7 @@ impl<
 
     /// Does everything that the applications, the engine and the tunnels have to say, until they are quiet.
     async fn settle(&mut self) {
+        self.follow_outcomes();
         self.follow_ports();
         loop {
             self.follow_joining();

@@ -2,7 +2,7 @@
 
 use acorn_core::addr::Dual;
 use acorn_core::router::Attachment;
-use acorn_core::sync::client::Outcome;
+use acorn_core::sync::client::{Outcome, RequestId};
 use acorn_core::sync::message::AttachKind;
 use embassy_time::Instant;
 
@@ -13,7 +13,7 @@ use crate::port::{PortCell, PortState};
 impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: usize, const PORTS: usize>
     Runner<'_, S, I, N, F, P, PORTS>
 {
-    /// Does what the applications have asked for.
+    /// Does what the applications have asked for. After [`Self::follow_outcomes`]: what is given up here has no outcome yet.
     pub(super) fn follow_ports(&mut self) {
         let at = engine_time(Instant::now());
         let ports = self.ports;
@@ -33,14 +33,16 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: us
                     port.set(PortState::Free);
                 }
                 PortState::Leaving(attachment) => {
-                    if self.engine.detach(at, attachment.id).is_some() {
+                    let is_out = self.engine.detach(at, attachment.id).is_some();
+                    if is_out {
                         self.set_link(place, false);
                         port.set(PortState::Free);
                     }
                 }
                 // The manager has given the node another subnet: the address is not the node's any more.
                 PortState::Attached(attachment) if !self.has_address(&attachment) => {
-                    if self.engine.detach(at, attachment.id).is_some() {
+                    let is_out = self.engine.detach(at, attachment.id).is_some();
+                    if is_out {
                         warn!("the node has another subnet now: its instance has lost its address");
                         self.lose(place);
                     }
@@ -54,9 +56,20 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: us
     pub(super) fn follow_outcomes(&mut self) {
         while let Some((request, outcome)) = self.engine.poll_event() {
             let asked = self.ports.iter().position(|port| {
-                port.with(|state| matches!(state, PortState::Asked(asked) if Some(*asked) == request))
+                let is_it = |asked: &RequestId| Some(*asked) == request;
+                port.with(|state| matches!(state, PortState::Asked(asked) | PortState::GivenUp(asked) if is_it(asked)))
             });
+            let is_given_up = |port: &PortCell| port.with(|state| matches!(state, PortState::GivenUp(_)));
             match (asked, outcome) {
+                // The application does not wait for it any more.
+                (Some(place), outcome) if self.ports.get(place).is_some_and(is_given_up) => {
+                    if let Some(port) = self.ports.get(place) {
+                        port.set(match outcome {
+                            Outcome::Attached(attachment) => PortState::Leaving(attachment),
+                            _ => PortState::Free,
+                        });
+                    }
+                }
                 (Some(place), Outcome::Attached(attachment)) => {
                     self.set_link(place, true);
                     if let Some(port) = self.ports.get(place) {

@@ -2,19 +2,25 @@
 //!
 //! A stack that looks for a neighbour holds everything back that its socket has to send. So one peer that is switched off would hold
 //! up all others behind its unanswered ARP requests. Therefore there are several sockets on the one port: one receives, and sends to
-//! peers that were heard lately; a small one for each other peer, for handshakes; and one for answers to whoever claims an address.
+//! peers that were heard lately; a small one for each other peer, for handshakes; and one for answers to whoever claims an address, and for what is too long for the small ones.
 
+use core::future::Future;
 use core::net::{IpAddr, SocketAddrV4};
-use core::task::{Context, Poll};
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
 
 use embassy_net::Stack;
 use embassy_net::udp::UdpSocket;
-use embassy_time::{Duration, with_timeout};
+use embassy_time::{Duration, Instant, with_timeout};
 
 use crate::tunnels::{Transmit, Way};
 
 /// A peer that was heard lately and whose datagrams have not left for this long is not where it was: what waits is dropped.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// What has not left a lane for this long is dropped: its receiver does not answer ARP requests. Otherwise the stack would ask for it every
+/// second for ever; and as it sends one request a second in all, for nobody else.
+const UNANSWERED_AFTER: Duration = Duration::from_millis(1_500);
 
 struct Lane<'a> {
     socket: UdpSocket<'a>,
@@ -22,6 +28,8 @@ struct Lane<'a> {
     peer: u32,
     /// When it was last used, in the order of all.
     turn: u32,
+    /// Since when something may wait in it.
+    since: Option<Instant>,
 }
 
 pub(crate) struct Underlay<'a, const PEERS: usize> {
@@ -30,6 +38,7 @@ pub(crate) struct Underlay<'a, const PEERS: usize> {
     live: UdpSocket<'a>,
     lanes: heapless::Vec<Lane<'a>, PEERS>,
     stray: UdpSocket<'a>,
+    stray_since: Option<Instant>,
     turn: u32,
     /// Datagrams that were not sent.
     pub(crate) dropped: u32,
@@ -45,8 +54,8 @@ impl<'a, const PEERS: usize> Underlay<'a, PEERS> {
         lanes: heapless::Vec<UdpSocket<'a>, PEERS>,
         stray: UdpSocket<'a>,
     ) -> Self {
-        let lanes = lanes.into_iter().map(|socket| Lane { socket, peer: 0, turn: 0 }).collect();
-        let mut underlay = Self { stack, port, live, lanes, stray, turn: 0, dropped: 0, strange: 0 };
+        let lanes = lanes.into_iter().map(|socket| Lane { socket, peer: 0, turn: 0, since: None }).collect();
+        let mut underlay = Self { stack, port, live, lanes, stray, stray_since: None, turn: 0, dropped: 0, strange: 0 };
         bind(&mut underlay.live, port);
         underlay.lanes.iter_mut().for_each(|lane| bind(&mut lane.socket, port));
         bind(&mut underlay.stray, port);
@@ -65,7 +74,7 @@ impl<'a, const PEERS: usize> Underlay<'a, PEERS> {
 
     /// Takes a datagram that has come into `datagram`. None when there is none, or it is none of this network's.
     pub(crate) fn receive(&mut self, datagram: &mut [u8]) -> Option<(usize, SocketAddrV4)> {
-        let mut cx = Context::from_waker(core::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         match self.live.poll_recv_from(datagram, &mut cx) {
             Poll::Ready(Ok((len, meta))) => match IpAddr::from(meta.endpoint.addr) {
                 IpAddr::V4(address) => Some((len, SocketAddrV4::new(address, meta.endpoint.port))),
@@ -98,42 +107,90 @@ impl<'a, const PEERS: usize> Underlay<'a, PEERS> {
                     false
                 }
             },
-            Way::Unsure(peer) => {
-                self.turn = self.turn.wrapping_add(1);
-                let turn = self.turn;
-                let lane = match self.lanes.iter().position(|lane| lane.peer == peer) {
-                    Some(place) => self.lanes.get_mut(place),
-                    None => {
-                        let lane = self.lanes.iter_mut().min_by_key(|lane| lane.turn);
-                        lane.map(|lane| {
-                            // What waits there is for another peer.
-                            bind(&mut lane.socket, port);
-                            lane.peer = peer;
-                            lane
-                        })
-                    }
-                };
-                lane.is_some_and(|lane| {
-                    lane.turn = turn;
-                    send_now(&mut lane.socket, port, datagram, transmit.to)
-                })
-            }
-            Way::Stray => send_now(&mut self.stray, port, datagram, transmit.to),
+            Way::Unsure(peer) => self.send_unsure(peer, datagram, transmit.to),
+            Way::Stray => self.send_stray(datagram, transmit.to),
         };
         if !sent {
             self.dropped = self.dropped.wrapping_add(1);
         }
     }
+
+    /// Drops what has waited longest, when that is too long. One at a time: the others may not have had their turn to ask.
+    pub(crate) fn tidy(&mut self, now: Instant) {
+        let lanes = self.lanes.iter_mut().map(|lane| (&mut lane.socket, &mut lane.since));
+        let mut oldest: Option<(&mut UdpSocket<'_>, &mut Option<Instant>)> = None;
+        for (socket, since) in lanes.chain([(&mut self.stray, &mut self.stray_since)]) {
+            if since.is_some() && is_empty(socket) {
+                *since = None;
+            }
+            if since.is_some() && oldest.as_ref().is_none_or(|(_, old)| *since < **old) {
+                oldest = Some((socket, since));
+            }
+        }
+        let Some((socket, since)) = oldest else {
+            return;
+        };
+        if since.is_none_or(|since| now.saturating_duration_since(since) < UNANSWERED_AFTER) {
+            return;
+        }
+        bind(socket, self.port);
+        *since = None;
+        for since in self.lanes.iter_mut().map(|lane| &mut lane.since).chain([&mut self.stray_since]) {
+            *since = since.map(|_| now);
+        }
+    }
+
+    /// When [`Self::tidy`] has something to do next.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self.lanes.iter().map(|lane| lane.since).chain([self.stray_since]);
+        waiting.flatten().min().map(|since| since + UNANSWERED_AFTER)
+    }
+
+    fn send_stray(&mut self, datagram: &[u8], to: SocketAddrV4) -> bool {
+        self.stray_since = Some(Instant::now());
+        send_now(&mut self.stray, self.port, datagram, to)
+    }
+
+    /// Sends a datagram to a peer that may not be there.
+    fn send_unsure(&mut self, peer: u32, datagram: &[u8], to: SocketAddrV4) -> bool {
+        let port = self.port;
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn;
+        let place = match self.lanes.iter().position(|lane| lane.peer == peer) {
+            Some(place) => Some(place),
+            None => self.lanes.iter().enumerate().min_by_key(|(_, lane)| lane.turn).map(|(place, _)| place),
+        };
+        let Some(lane) = place.and_then(|place| self.lanes.get_mut(place)) else {
+            return false;
+        };
+        if lane.socket.payload_send_capacity() < datagram.len() {
+            // Lanes are for handshakes. A payload is this long only for a peer that was silent for a while.
+            return self.send_stray(datagram, to);
+        }
+        if lane.peer != peer {
+            // What waits there is for another peer.
+            bind(&mut lane.socket, port);
+            lane.peer = peer;
+        }
+        lane.turn = turn;
+        lane.since = Some(Instant::now());
+        send_now(&mut lane.socket, port, datagram, to)
+    }
 }
 
 /// Sends a datagram in place of those that have not left yet.
 fn send_now(socket: &mut UdpSocket<'_>, port: u16, datagram: &[u8], to: SocketAddrV4) -> bool {
-    let mut cx = Context::from_waker(core::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     if let Poll::Ready(sent) = socket.poll_send_to(datagram, to, &mut cx) {
         return sent.is_ok();
     }
     bind(socket, port);
     matches!(socket.poll_send_to(datagram, to, &mut cx), Poll::Ready(Ok(())))
+}
+
+/// Whether everything has left a socket.
+fn is_empty(socket: &mut UdpSocket<'_>) -> bool {
+    pin!(socket.flush()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 /// Opens a socket on the port; what waited in it is gone.
@@ -142,3 +199,6 @@ fn bind(socket: &mut UdpSocket<'_>, port: u16) {
     // The port is not 0 and the socket is closed: it can't fail.
     let _ = socket.bind(port);
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,10 @@ const DEAD_AFTER: Duration = Duration::from_secs(15);
 /// How long a session counts as one that has just been set up: the peer began no other in this time (WireGuard's REKEY_TIMEOUT).
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How long after a peer was heard the way to it counts as known: a little less than a stack remembers a neighbour (60 s in smoltcp),
+/// so that nothing that is sent on it has to wait for an answer to an ARP request.
+const LIVE_FOR: Duration = Duration::from_secs(55);
+
 /// Which of the node's keys a tunnel is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
@@ -225,7 +229,7 @@ impl Slot {
     /// What is known of the way to the peer.
     pub(crate) fn way(&self, now: Instant) -> Way {
         match self.last_heard {
-            Some(at) if now.saturating_duration_since(at) < IDLE_AFTER => Way::Live,
+            Some(at) if now.saturating_duration_since(at) < LIVE_FOR => Way::Live,
             _ => Way::Unsure(self.id),
         }
     }
