@@ -33,30 +33,38 @@ pub(crate) enum PortState {
 }
 
 struct Inner {
-    state: PortState,
+    /// Empty when free: that is all zero bytes, which [`PortState`] is not.
+    state: heapless::Vec<PortState, 1>,
     waiter: WakerRegistration,
+}
+
+impl Inner {
+    fn state(&self) -> &PortState {
+        self.state.first().unwrap_or(&PortState::Free)
+    }
 }
 
 pub(crate) struct PortCell(Mutex<NoopRawMutex, RefCell<Inner>>);
 
 impl PortCell {
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(RefCell::new(Inner { state: PortState::Free, waiter: WakerRegistration::new() })))
+        Self(Mutex::new(RefCell::new(Inner { state: heapless::Vec::new(), waiter: WakerRegistration::new() })))
     }
 
     pub(crate) fn state(&self) -> PortState {
-        self.0.lock(|inner| inner.borrow().state.clone())
+        self.0.lock(|inner| inner.borrow().state().clone())
     }
 
     /// Looks at the state without copying it.
     pub(crate) fn with<R>(&self, look: impl FnOnce(&PortState) -> R) -> R {
-        self.0.lock(|inner| look(&inner.borrow().state))
+        self.0.lock(|inner| look(inner.borrow().state()))
     }
 
     pub(crate) fn set(&self, state: PortState) {
         self.0.lock(|inner| {
             let inner = &mut *inner.borrow_mut();
-            inner.state = state;
+            inner.state.clear();
+            let _ = inner.state.push(state);
             inner.waiter.wake();
         });
     }
@@ -65,7 +73,7 @@ impl PortCell {
     pub(crate) fn poll<R>(&self, cx: &mut Context<'_>, look: impl FnOnce(&PortState) -> Option<R>) -> Poll<R> {
         self.0.lock(|inner| {
             let inner = &mut *inner.borrow_mut();
-            match look(&inner.state) {
+            match look(inner.state()) {
                 Some(result) => Poll::Ready(result),
                 None => {
                     inner.waiter.register(cx.waker());

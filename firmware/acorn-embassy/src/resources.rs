@@ -27,12 +27,14 @@ use crate::tunnels::{DATAGRAM_MAX, Tunnels};
 /// The longest packet of an overlay stack in bytes: what one datagram on Ethernet carries over IPv4.
 pub const OVERLAY_MTU: usize = 1440;
 
-/// Packets that wait for an overlay stack, and from one.
-const PORT_PACKETS: usize = 4;
+/// Packets that wait for an overlay stack.
+const PORT_RECEIVED: usize = 3;
+/// Packets of an overlay stack that wait for the runner.
+const PORT_SENT: usize = 2;
 /// Packets and look-ups that wait for the manager.
 pub(crate) const WAITING: usize = 4;
 /// Datagrams from the underlay that wait to be opened.
-const RECEIVED: usize = 4;
+const RECEIVED: usize = 3;
 /// Sealed datagrams that wait for the underlay.
 pub(crate) const SENT: usize = 2;
 /// Room for one handshake message and its successor.
@@ -60,7 +62,7 @@ pub struct Resources<
 > {
     engine: Node<SERVICES, INSTANCES, NODES, FLOWS, PORTS, WAITING>,
     tunnels: Tunnels<PEERS, NODES>,
-    channels: [channel::State<OVERLAY_MTU, PORT_PACKETS, PORT_PACKETS>; PORTS],
+    channels: [channel::State<OVERLAY_MTU, PORT_RECEIVED, PORT_SENT>; PORTS],
     ports: [PortCell; PORTS],
     node: NodeCell,
     buffers: Buffers,
@@ -82,22 +84,26 @@ pub(crate) struct Buffers {
 
 struct SocketMemory<const RX: usize, const TX: usize, const META: usize> {
     rx: [u8; RX],
-    rx_meta: [PacketMetadata; META],
+    /// Filled when the socket is made: an empty one is all zero bytes, which [`PacketMetadata`] is not.
+    rx_meta: heapless::Vec<PacketMetadata, META>,
     tx: [u8; TX],
-    tx_meta: [PacketMetadata; META],
+    tx_meta: heapless::Vec<PacketMetadata, META>,
 }
 
 impl<const RX: usize, const TX: usize, const META: usize> SocketMemory<RX, TX, META> {
     const fn new() -> Self {
         Self {
             rx: [0; RX],
-            rx_meta: [PacketMetadata::EMPTY; META],
+            rx_meta: heapless::Vec::new(),
             tx: [0; TX],
-            tx_meta: [PacketMetadata::EMPTY; META],
+            tx_meta: heapless::Vec::new(),
         }
     }
 
     fn socket<'a>(&'a mut self, stack: Stack<'a>) -> UdpSocket<'a> {
+        for meta in [&mut self.rx_meta, &mut self.tx_meta] {
+            *meta = core::iter::repeat_n(PacketMetadata::EMPTY, META).collect();
+        }
         UdpSocket::new(stack, &mut self.rx_meta, &mut self.rx, &mut self.tx_meta, &mut self.tx)
     }
 }

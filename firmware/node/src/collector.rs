@@ -19,7 +19,7 @@ const ANSWER_MAX: usize = 256;
 /// usual.
 #[embassy_executor::task]
 pub(crate) async fn call(stack: Stack<'static>, call: Call, source: Source) {
-    let mut buffers = ([0; ANSWER_MAX], [0; 1024]);
+    let mut buffers = ([0; ANSWER_MAX], [0; 536]);
     let (mut calls, mut failures) = (0_u32, 0_u32);
     loop {
         // Without an address there is nothing to call from.
@@ -48,7 +48,7 @@ pub(crate) async fn call(stack: Stack<'static>, call: Call, source: Source) {
 /// Posts one reading and returns the first line of the answer's body.
 async fn post<'o>(
     stack: Stack<'static>,
-    (rx, tx): &mut ([u8; ANSWER_MAX], [u8; 1024]),
+    (rx, tx): &mut ([u8; ANSWER_MAX], [u8; 536]),
     call: Call,
     source: &Source,
     answer: &'o mut [u8; ANSWER_MAX],

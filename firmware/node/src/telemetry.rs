@@ -18,7 +18,7 @@ pub const PORT: u16 = 7000;
 /// Where pages are served.
 pub const HTTP_PORT: u16 = 80;
 /// Pages that are served at once.
-pub(crate) const PAGES: usize = 2;
+pub(crate) const PAGES: usize = 1;
 
 /// How long a client may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const HEADERS_MAX: usize = 16;
 
 #[embassy_executor::task]
 pub(crate) async fn tcp(stack: Stack<'static>, source: Source) {
-    let (mut rx, mut tx) = ([0; 64], [0; READING_MAX + 1]);
+    let (mut rx, mut tx) = ([0; 64], [0; 536]);
     loop {
         let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
         socket.set_timeout(Some(PATIENCE));
@@ -47,11 +47,11 @@ pub(crate) async fn tcp(stack: Stack<'static>, source: Source) {
 
 #[embassy_executor::task]
 pub(crate) async fn udp(stack: Stack<'static>, source: Source) {
-    let (mut rx, mut tx) = ([0; 256], [0; READING_MAX]);
+    let (mut rx, mut tx) = ([0; 64], [0; READING_MAX]);
     let (mut rx_meta, mut tx_meta) = ([PacketMetadata::EMPTY; 4], [PacketMetadata::EMPTY; 1]);
     let mut socket = UdpSocket::new(stack, &mut rx_meta, &mut rx, &mut tx_meta, &mut tx);
     // The socket is new and the port is not 0.
-    defmt::unwrap!(socket.bind(PORT));
+    defmt::assert!(socket.bind(PORT).is_ok());
     loop {
         // Only who asks is of interest.
         let from = socket.recv_from_with(|_, from| from.endpoint).await;
@@ -62,7 +62,7 @@ pub(crate) async fn udp(stack: Stack<'static>, source: Source) {
 
 #[embassy_executor::task(pool_size = PAGES)]
 pub(crate) async fn http(stack: Stack<'static>, source: Source) {
-    let (mut rx, mut tx) = ([0; REQUEST_MAX], [0; 1024]);
+    let (mut rx, mut tx) = ([0; 256], [0; 536]);
     loop {
         let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
         socket.set_timeout(Some(PATIENCE));

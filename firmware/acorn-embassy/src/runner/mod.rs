@@ -123,6 +123,8 @@ impl<
 
     /// Runs the node for ever.
     pub async fn run(mut self) -> ! {
+        // A handshake that begins before there is a network is lost, and repeated only after 5 s.
+        self.underlay.wait_up().await;
         loop {
             self.settle().await;
             let ready = self.wait().await;

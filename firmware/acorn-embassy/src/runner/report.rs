@@ -77,7 +77,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: us
             Standing::ManagerVersion(version)
         } else if let Some(refusal) = client.refusal() {
             Standing::Refused(refusal)
-        } else if client.membership().is_some() {
+        } else if self.has_joined {
             Standing::Alone
         } else if self.is_manager_silent {
             Standing::ManagerSilent

@@ -22,6 +22,10 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// second for ever; and as it sends one request a second in all, for nobody else.
 const UNANSWERED_AFTER: Duration = Duration::from_millis(1_500);
 
+/// The time between two looks for the network at the start, at first and at last.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(640);
+
 struct Lane<'a> {
     socket: UdpSocket<'a>,
     /// Which peer it serves; 0 for none yet.
@@ -65,6 +69,15 @@ impl<'a, const PEERS: usize> Underlay<'a, PEERS> {
     /// Whether datagrams can be sent at all.
     pub(crate) fn is_up(&self) -> bool {
         self.stack.is_link_up() && self.stack.config_v4().is_some()
+    }
+
+    /// Waits until datagrams can be sent. The stack's own wait has room for one task, which is the application's.
+    pub(crate) async fn wait_up(&self) {
+        let mut pause = FIRST_LOOK;
+        while !self.is_up() {
+            Timer::after(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
     }
 
     /// Ready when a datagram has come.

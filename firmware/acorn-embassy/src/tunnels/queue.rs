@@ -8,7 +8,7 @@ pub(crate) const QUEUE_AGE: Duration = Duration::from_secs(11);
 /// The most payloads that wait, of all peers.
 pub(crate) const QUEUE_PAYLOADS: usize = 12;
 /// The most bytes that wait, of all peers: two packets of the overlay's MTU and some small ones.
-pub(crate) const QUEUE_BYTES: usize = 4096;
+pub(crate) const QUEUE_BYTES: usize = 3072;
 /// The most bytes that wait for one peer: three quarters, so that a peer that does not answer leaves room for others.
 const PEER_BYTES: usize = QUEUE_BYTES / 4 * 3;
 
