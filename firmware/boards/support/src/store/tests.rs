@@ -93,7 +93,7 @@ impl<const PAGE: usize, const PAGES: usize> NorFlash for Flash<PAGE, PAGES> {
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Failure> {
-        assert!(offset as usize % WORD == 0 && bytes.len() % WORD == 0);
+        assert!((offset as usize).is_multiple_of(WORD) && bytes.len().is_multiple_of(WORD));
         for (n, word) in bytes.chunks(WORD).enumerate() {
             let at = offset as usize + n * WORD;
             assert!(self.0.borrow().bytes[at..at + WORD].iter().all(|&byte| byte == 0xff), "a word is written twice");

@@ -107,6 +107,7 @@ impl Model {
         match command {
             0x01 => {
                 assert_eq!(self.socket[0] & 0x0f, 4, "MACRAW");
+                assert!(!self.open, "opened twice");
                 self.open = true;
                 self.socket[0x24..0x2a].fill(0);
                 (self.rx_write, self.tx_read) = (0, 0);
