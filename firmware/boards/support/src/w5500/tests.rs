@@ -22,6 +22,8 @@ struct Model {
     rx: Vec<u8>,
     tx: Vec<u8>,
     rx_write: u16,
+    /// The receive pointer as of the last command: the register alone frees nothing.
+    rx_read: u16,
     open: bool,
     sent: VecDeque<Vec<u8>>,
     tx_read: u16,
@@ -42,6 +44,7 @@ impl Bus {
             rx,
             tx,
             rx_write: 0,
+            rx_read: 0,
             open: false,
             sent: VecDeque::new(),
             tx_read: 0,
@@ -76,7 +79,7 @@ impl Model {
     }
 
     fn waiting(&self) -> u16 {
-        self.rx_write.wrapping_sub(self.word(0x28))
+        self.rx_write.wrapping_sub(self.rx_read)
     }
 
     fn read(&self, block: u8, at: u16) -> u8 {
@@ -110,7 +113,7 @@ impl Model {
                 assert!(!self.open, "opened twice");
                 self.open = true;
                 self.socket[0x24..0x2a].fill(0);
-                (self.rx_write, self.tx_read) = (0, 0);
+                (self.rx_write, self.rx_read, self.tx_read) = (0, 0, 0);
             }
             0x10 => self.open = false,
             0x20 => {
@@ -122,7 +125,7 @@ impl Model {
                 }
                 self.sent.push_back(frame);
             }
-            0x40 => {}
+            0x40 => self.rx_read = self.word(0x28),
             other => panic!("command {other:#x}"),
         }
     }
