@@ -20,6 +20,8 @@ use super::wire::{Body, Packet};
 const STEPS: usize = 400;
 /// How much of what went through is kept.
 const LATELY: usize = 8;
+/// When a run begins, in milliseconds.
+pub const START: u64 = 1_000;
 
 /// The router, the model, and what has happened to them.
 pub struct Run {
@@ -53,7 +55,7 @@ pub fn play(bytes: &[u8]) -> Run {
 impl Run {
     pub fn new() -> Self {
         Self {
-            now: 1_000,
+            now: START,
             system: System::new(),
             model: Model::default(),
             lately: Lately::default(),
@@ -269,6 +271,18 @@ impl Run {
     }
 
     /// All steps so far.
+    #[cfg(test)]
+    pub fn story(&self) -> &[Rc<Step>] {
+        &self.story
+    }
+
+    /// What the router has counted.
+    #[cfg(test)]
+    pub fn counters(&self) -> &acorn_core::stats::Counters {
+        &self.system.router.counters
+    }
+
+    /// All steps so far, for people.
     fn tell(&self) -> String {
         let mut text = String::new();
         for step in &self.story {

@@ -21,3 +21,5 @@ mod world;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
