@@ -7,8 +7,8 @@ use blake2::{Blake2s256, Digest};
 use health::Health;
 use wireguard_sans_io::{EntropyError, EntropySource};
 
-/// The bytes of noise that one call of [`NoiseSource::read`] gives, which become [`OUTPUT`] random bytes. At the [`MIN_ENTROPY`] that the
-/// tests hold a source to, they carry 384 bits: more than the 320 that SP 800-90B (section 3.1.5.1.2) asks for in 256 bits of full entropy.
+/// The bytes of noise that one call of [`NoiseSource::read`] gives, which become 32 random bytes. At the 4 bits per byte that the tests hold a
+/// source to, they carry 384 bits: more than the 320 that SP 800-90B (section 3.1.5.1.2) asks for in 256 bits of full entropy.
 pub const NOISE: usize = 96;
 /// The random bytes that [`NOISE`] becomes.
 const OUTPUT: usize = 32;
