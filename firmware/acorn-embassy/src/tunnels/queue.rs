@@ -7,9 +7,10 @@ use heapless::Vec;
 pub(crate) const QUEUE_AGE: Duration = Duration::from_secs(11);
 /// The most payloads that wait, of all peers.
 pub(crate) const QUEUE_PAYLOADS: usize = 12;
-/// The most bytes that wait, of all peers: two packets of the overlay's MTU and some small ones.
+/// The most bytes that wait, of all peers: two packets of the overlay's MTU and a small one.
 pub(crate) const QUEUE_BYTES: usize = 3072;
-/// The most bytes that wait for one peer: three quarters, so that a peer that does not answer leaves room for others.
+/// The most bytes that wait for one peer: three quarters, so that a peer that does not answer leaves room for others. That is one packet
+/// of the overlay's MTU and some small ones.
 const PEER_BYTES: usize = QUEUE_BYTES / 4 * 3;
 
 struct Entry {
@@ -139,10 +140,11 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_answer_pushes_out_its_own_first() {
         let mut queue = Queue::new();
-        queue.push(2, &[2; 1000], NOW);
-        let lost: u32 = (0..6).map(|n| queue.push(1, &[n; 1000], NOW)).sum();
+        const LEN: usize = QUEUE_BYTES / 4;
+        queue.push(2, &[2; LEN], NOW);
+        let lost: u32 = (0..6).map(|n| queue.push(1, &[n; LEN], NOW)).sum();
         assert_eq!(lost, 3, "three quarters of the room are three of these");
-        assert_eq!(flush(&mut queue, 1), [[3; 1000], [4; 1000], [5; 1000]]);
+        assert_eq!(flush(&mut queue, 1), [[3; LEN], [4; LEN], [5; LEN]]);
         assert_eq!(flush(&mut queue, 2).len(), 1);
     }
 
