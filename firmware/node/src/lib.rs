@@ -40,8 +40,11 @@ pub const FLOWS: usize = 128;
 /// Nodes that it has tunnels to at once, its manager included.
 pub const PEERS: usize = 4;
 
-/// Sockets of the application: HTTP twice, telemetry over TCP and UDP, the collector.
-const OVERLAY_SOCKETS: usize = 5;
+/// How long a start waits after one that ended in a panic.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(2);
+
+/// Sockets of the application: a page, telemetry over TCP and UDP, the collector.
+const OVERLAY_SOCKETS: usize = 3 + telemetry::PAGES;
 
 type NodeRunner = Runner<'static, SERVICES, INSTANCES, NODES, FLOWS, PEERS, 1>;
 
@@ -101,6 +104,14 @@ pub async fn run(spawner: Spawner, board: Board) -> ! {
     }
     spawner.spawn(defmt::unwrap!(remember_joining(status, store)));
     lamp::show(status, clashes, indicator, watchdog).await
+}
+
+/// Waits a moment when the last start ended in a panic: a board that panics again and again must not wear its flash out by counting
+/// starts, nor its manager by handshakes. Before the start is counted.
+pub async fn after_panic(last_panic: Option<&'static str>) {
+    if last_panic.is_some() {
+        Timer::after(PAUSE_AFTER_PANIC).await;
+    }
 }
 
 /// Says for ever what is wrong with the provisioning of the board, by log and lamp.

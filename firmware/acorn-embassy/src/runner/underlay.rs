@@ -11,7 +11,7 @@ use core::task::{Context, Poll, Waker};
 
 use embassy_net::Stack;
 use embassy_net::udp::UdpSocket;
-use embassy_time::{Duration, Instant, with_timeout};
+use embassy_time::{Duration, Instant, Timer, with_timeout};
 
 use crate::tunnels::{Transmit, Way};
 

@@ -7,7 +7,7 @@
 
 mod host_parts;
 
-use acorn_node::{Board, ClashWatch, Clashes, decode, refuse, run, underlay_config};
+use acorn_node::{Board, ClashWatch, Clashes, after_panic, decode, refuse, run, underlay_config};
 use embassy_executor::Spawner;
 use embassy_net::StackResources;
 use host_parts::{HostEntropy, Lamp, Readings, StateFile, Watch};
@@ -39,6 +39,7 @@ fn main() -> ! {
 async fn start(spawner: Spawner) -> ! {
     let (indicator, watchdog, entropy) = (LAMP.take(), WATCH.take(), ENTROPY.take());
     let last_panic = panic::last_panic();
+    after_panic(last_panic).await;
     // Counted before anything is sent: the time stamps of this start are of its number.
     let store = STATE.init(StateFile::open());
     let provisioning = match decode(host::provisioning()) {
