@@ -116,6 +116,9 @@ impl<'a> Overlay<'a> {
     }
 
     async fn attach_as(&self, name: Option<ServiceName>) -> Result<Instance, AttachError> {
+        // What was given up or taken out just now may not be settled yet.
+        let is_leaving = |state: &PortState| matches!(state, PortState::GivenUp(_) | PortState::Leaving(_));
+        poll_fn(|cx| self.port.poll(cx, |state| (!is_leaving(state)).then_some(()))).await;
         match self.port.state() {
             PortState::Free | PortState::Refused(_) | PortState::Lost => {}
             _ => return Err(AttachError::AlreadyAttached),
@@ -186,3 +189,6 @@ impl Drop for GiveUp<'_> {
         self.node.ask();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,12 +92,7 @@ struct SocketMemory<const RX: usize, const TX: usize, const META: usize> {
 
 impl<const RX: usize, const TX: usize, const META: usize> SocketMemory<RX, TX, META> {
     const fn new() -> Self {
-        Self {
-            rx: [0; RX],
-            rx_meta: heapless::Vec::new(),
-            tx: [0; TX],
-            tx_meta: heapless::Vec::new(),
-        }
+        Self { rx: [0; RX], rx_meta: heapless::Vec::new(), tx: [0; TX], tx_meta: heapless::Vec::new() }
     }
 
     fn socket<'a>(&'a mut self, stack: Stack<'a>) -> UdpSocket<'a> {
@@ -258,10 +253,8 @@ pub fn new<
     config: Config<'_>,
     underlay: Stack<'a>,
     entropy: &'a mut dyn EntropySource,
-) -> Result<
-    (Runner<'a, SERVICES, INSTANCES, NODES, FLOWS, PEERS, PORTS>, [Port<'a>; PORTS], NodeStatus<'a>),
-    StartError,
-> {
+) -> Result<(Runner<'a, SERVICES, INSTANCES, NODES, FLOWS, PEERS, PORTS>, [Port<'a>; PORTS], NodeStatus<'a>), StartError>
+{
     let Resources { engine, tunnels, channels, ports, node, buffers, live, lanes, stray } = resources;
     let (ports, node) = (&*ports, &*node);
     if config.managers.is_empty() {
@@ -333,3 +326,6 @@ fn cut(name: &str) -> heapless::String<NODE_NAME_MAX> {
 pub fn public_key(private: &[u8; 32]) -> NodeKey {
     NodeKey(*StaticSecret::from_bytes(*private).public_key().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,3 +228,6 @@ impl NodeStatus<'_> {
         .await
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
