@@ -162,19 +162,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 if !is_manager {
                     return self.drop(DropReason::NotAManager);
                 }
-                match Message::decode(payload) {
-                    Ok(message) => {
-                        self.client.note_version(0);
-                        self.handle_message(now, &key, message);
-                    }
-                    Err(error) => {
-                        if let DecodeError::Version(version) = error {
-                            self.client.note_version(version);
-                        }
-                        return self.drop(DropReason::BadControl);
-                    }
-                }
-                Action::Nothing
+                self.handle_control(now, &key, payload)
             }
             Some(_) if self.queue_behind(Origin::Peer(peer), payload, Offload::NONE) => Action::Nothing,
             Some(_) => match self.router.inbound(now, peer.row(), payload, Offload::NONE) {
@@ -405,20 +393,31 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         self.router.table.set_coordinate(coordinate);
     }
 
-    fn handle_message(&mut self, now: Instant, from: &NodeKey, message: Message) {
-        let page = match &message {
-            Message::Table(page) => Some(page.clone()),
-            _ => None,
+    /// Handles a message of a manager. By itself, because packets should not need the stack that a message has to have.
+    #[inline(never)]
+    fn handle_control(&mut self, now: Instant, from: &NodeKey, payload: &[u8]) -> Action {
+        let decoded = Message::decode(payload);
+        // Looked at in its place.
+        let message = match &decoded {
+            Ok(message) => message,
+            Err(error) => {
+                if let DecodeError::Version(version) = error {
+                    self.client.note_version(*version);
+                }
+                return self.drop(DropReason::BadControl);
+            }
         };
-        let welcomes = matches!(message, Message::Welcome(_));
+        self.client.note_version(0);
         self.client.handle(now, from, message, &mut self.router);
-        if welcomes && self.note_managers().is_err() {
-            self.client.counters.table_full = self.client.counters.table_full.wrapping_add(1);
-        }
-        if let Some(page) = page {
-            self.notice_losses(&page);
+        match message {
+            Message::Welcome(_) if self.note_managers().is_err() => {
+                self.client.counters.table_full = self.client.counters.table_full.wrapping_add(1);
+            }
+            Message::Table(page) => self.notice_losses(page),
+            _ => {}
         }
         self.release_answered();
+        Action::Nothing
     }
 
     /// An attached instance whose own stream says that it runs elsewhere, or not at all, is not this node's any more.

@@ -4,6 +4,8 @@
 //! is a *stream* per subject: the server sends one page at a time, numbered, and repeats it until it is acknowledged, so a
 //! client sees every page once and in order however the datagrams fare. New variants are only ever appended.
 
+mod page;
+
 use core::net::{IpAddr, Ipv4Addr};
 
 use heapless::Vec;
@@ -14,6 +16,8 @@ use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeId, NodeKey, ServiceId
 
 /// The version of this protocol and the first byte of every control payload. Its first nibble is 0, an IP packet's is 4 or 6.
 pub const PROTOCOL_VERSION: u8 = 1;
+/// How postcard begins a [`Message::Table`].
+const TABLE: u8 = 7;
 /// The longest control payload in bytes.
 pub const MESSAGE_MAX: usize = 1200;
 /// The most instance records in one page.
@@ -369,8 +373,8 @@ pub enum PageKind {
     Gone,
 }
 
-/// One page of a table stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One page of a table stream. Read by [`Message::decode`] only.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TablePage {
     /// What the stream is about.
     pub subject: Subject,
@@ -509,7 +513,17 @@ impl Message {
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         match payload.split_first() {
             None => Err(DecodeError::Empty),
-            Some((&PROTOCOL_VERSION, body)) => postcard::from_bytes(body).map_err(|_| DecodeError::Malformed),
+            Some((&PROTOCOL_VERSION, [TABLE, body @ ..])) => {
+                let mut page = TablePage::EMPTY;
+                match page.read(body) {
+                    Ok(()) => Ok(Self::Table(page)),
+                    Err(_) => Err(DecodeError::Malformed),
+                }
+            }
+            Some((&PROTOCOL_VERSION, body)) => {
+                let mut input = postcard::Deserializer::from_bytes(body);
+                Self::deserialize(&mut input).map_err(|_| DecodeError::Malformed)
+            }
             Some((&other, _)) => Err(DecodeError::Version(other)),
         }
     }

@@ -6,7 +6,7 @@ use crate::ids::{InstanceId, ServiceId};
 use crate::index::{HashIndex, HashKey};
 use crate::slots::Slots;
 use crate::sync::Backoff;
-use crate::sync::message::{Message, Resolve, ResolveKey, Subject};
+use crate::sync::message::{Resolve, ResolveKey, Subject};
 use crate::time::Instant;
 
 const REPEAT: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(2) };
@@ -62,6 +62,14 @@ impl Interest {
     pub(super) fn set_asker(&mut self, asker: Option<InstanceId>) {
         self.asker = asker.unwrap_or(self.asker);
     }
+}
+
+/// What is to be said of an interest.
+pub(super) enum Due {
+    /// Its stream is to be opened.
+    Opening(Resolve),
+    /// The stream of this subject is to be closed.
+    Ending(Subject, u32),
 }
 
 /// Up to `M` interests, found by subject.
@@ -172,7 +180,7 @@ impl<const M: usize> Interests<M> {
     }
 
     /// The next repeat that is due. Looks at the rows only when one may be.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Message> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
         if now < self.next_due || self.slots.len() == 0 {
             return None;
         }
@@ -192,8 +200,8 @@ impl<const M: usize> Interests<M> {
             interest.tries = interest.tries.saturating_add(1);
             let (subject, stream, asker) = (interest.subject, interest.stream, interest.asker());
             return Some(match interest.state {
-                State::Ending => Message::Forget { subject, stream },
-                _ => Message::Resolve(Resolve { stream, key: ResolveKey::Subject(subject), asker }),
+                State::Ending => Due::Ending(subject, stream),
+                _ => Due::Opening(Resolve { stream, key: ResolveKey::Subject(subject), asker }),
             });
         }
         self.next_due = next_due;

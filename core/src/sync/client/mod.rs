@@ -23,9 +23,9 @@ use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeKey};
 use crate::index::HashKey;
 use crate::late::Late;
 use crate::router::Router;
-use crate::sync::message::{Capacities, ManagerRecord, Message, Refusal, Subject};
+use crate::sync::message::{Capacities, Digest, ManagerRecord, Message, Refusal, Subject};
 use crate::time::Instant;
-use interests::Interests;
+use interests::{Due, Interests};
 use queries::Queries;
 use requests::Requests;
 use session::Session;
@@ -249,12 +249,12 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         &mut self,
         now: Instant,
         from: &NodeKey,
-        message: Message,
+        message: &Message,
         router: &mut router!(),
     ) {
         match message {
             Message::Welcome(welcome) => {
-                let news = self.session.welcome(now, from, &welcome);
+                let news = self.session.welcome(now, from, welcome);
                 let Some(news) = news else {
                     self.counters.unexpected = self.counters.unexpected.wrapping_add(1);
                     return;
@@ -277,10 +277,10 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             }
             // A manager that has lost its session with this node says so even when its epoch is the known one.
             Message::Restarted { epoch: _ } => self.session.restarted(now),
-            Message::Table(page) => self.handle_page(now, &page, router),
-            Message::NotFound { stream } => self.handle_not_found(now, stream, router),
+            Message::Table(page) => self.handle_page(now, page, router),
+            Message::NotFound { stream } => self.handle_not_found(now, *stream, router),
             Message::Attached(attached) => {
-                if let Some(attachment) = self.requests.attached(&attached) {
+                if let Some(attachment) = self.requests.attached(attached) {
                     match router.attachments.put(attachment) {
                         Ok(replaced) => {
                             if replaced {
@@ -295,14 +295,14 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                     }
                 }
             }
-            Message::Detached { request } => self.requests.detached(request),
-            Message::Adjusted { request } => self.requests.adjusted(request),
+            Message::Detached { request } => self.requests.detached(*request),
+            Message::Adjusted { request } => self.requests.adjusted(*request),
             Message::Refused { request, refusal } => {
-                if !self.requests.refused(request, refusal) && !self.session.refused(now, request, refusal) {
-                    self.queries.refused(request);
+                if !self.requests.refused(*request, *refusal) && !self.session.refused(now, *request, *refusal) {
+                    self.queries.refused(*request);
                 }
             }
-            Message::Forgotten { subject, stream } => self.interests.forgotten(subject, stream),
+            Message::Forgotten { subject, stream } => self.interests.forgotten(*subject, *stream),
             Message::Hello(_)
             | Message::Resolve(_)
             | Message::Attach(_)
@@ -365,41 +365,56 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         router: &router!(),
         out: &mut [u8],
     ) -> Option<(NodeKey, usize)> {
-        let message = self.next_message(now, router)?;
-        let manager = self.session.manager()?;
-        let length = message.encode(out).ok()?;
-        Some((manager.key, length))
+        let length = self.write_next(now, router, out)?;
+        Some((self.session.manager()?.key, length))
     }
 
-    fn next_message<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
+    /// Writes the next message that is due. In pieces that have little on the stack: a [`Message`] has room for a whole page.
+    fn write_next<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
         &mut self,
         now: Instant,
         router: &router!(),
-    ) -> Option<Message> {
+        out: &mut [u8],
+    ) -> Option<usize> {
         let profile = self.profile.get()?;
         if let Some(request) = self.session.due(now) {
-            let mut streams = crate::sync::message::Digest::default();
+            let mut streams = Digest::default();
             self.interests.for_each_open(|subject, stream| streams.add_stream(subject, stream));
-            let mut instances = crate::sync::message::Digest::default();
+            let mut instances = Digest::default();
             router.attachments.iter().for_each(|a| instances.add_instance(a.id));
-            return Some(Message::Hello(session::hello(profile, request, streams, instances)));
+            return write(&Message::Hello(session::hello(profile, request, streams, instances)), out);
         }
         if !self.session.is_member() {
             return None;
         }
         if let Some((subject, stream, sequence)) = self.acks.pop_front() {
-            return Some(Message::Ack { subject, stream, sequence });
+            return write(&Message::Ack { subject, stream, sequence }, out);
         }
         if let Some((subject, stream)) = self.forgets.pop_front() {
-            return Some(Message::Forget { subject, stream });
+            return write(&Message::Forget { subject, stream }, out);
         }
-        self.queries.due(now).or_else(|| self.requests.due(now, profile.epoch)).or_else(|| self.interests.due(now))
+        if let Some(resolve) = self.queries.due(now) {
+            return write(&Message::Resolve(resolve), out);
+        }
+        if let Some(message) = &self.requests.due(now, profile.epoch) {
+            return write(message, out);
+        }
+        match self.interests.due(now)? {
+            Due::Opening(resolve) => write(&Message::Resolve(resolve), out),
+            Due::Ending(subject, stream) => write(&Message::Forget { subject, stream }, out),
+        }
     }
 
     fn next_number(&mut self) -> u32 {
         self.last_number = self.last_number.wrapping_add(1) & 0x7fff_ffff;
         self.last_number
     }
+}
+
+/// Writes a message and returns its length; none when it does not fit.
+#[inline(never)]
+fn write(message: &Message, out: &mut [u8]) -> Option<usize> {
+    message.encode(out).ok()
 }
 
 impl<const M: usize, const Q: usize, const R: usize> Default for Client<M, Q, R> {

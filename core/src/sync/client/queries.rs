@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{NEGATIVE_LIFETIME, RESOLVE_TIMEOUT};
 use crate::ids::{InstanceId, NodeKey};
 use crate::sync::Backoff;
-use crate::sync::message::{Message, Resolve, ResolveKey};
+use crate::sync::message::{Resolve, ResolveKey};
 use crate::time::Instant;
 
 const REPEAT: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_millis(400) };
@@ -233,7 +233,7 @@ impl<const Q: usize> Queries<Q> {
     }
 
     /// The next question that is due.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Message> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Resolve> {
         if self.used == 0 {
             return None;
         }
@@ -244,7 +244,7 @@ impl<const Q: usize> Queries<Q> {
             Wanted::Address(address) => ResolveKey::Address(address),
             Wanted::Node(key) => ResolveKey::Node(key),
         };
-        Some(Message::Resolve(Resolve { stream: query.stream, key, asker: query.asker }))
+        Some(Resolve { stream: query.stream, key, asker: query.asker })
     }
 
     fn finish(&mut self, stream: u32, answer: Answer) -> bool {
