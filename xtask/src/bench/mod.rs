@@ -67,6 +67,14 @@ fn router(raise: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The target of this machine.
+///
+/// # Errors
+/// When the compiler does not say.
+pub fn host_target() -> Result<String> {
+    Ok(Compiler::of_host()?.target)
+}
+
 /// Counts instructions, and compares them with the baseline.
 ///
 /// # Errors

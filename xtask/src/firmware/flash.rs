@@ -73,7 +73,7 @@ mod tests {
     fn the_blob_goes_to_its_address_and_then_the_node_runs() {
         let board = board(Some("STM32H743ZITx"), Some(0x0810_0000));
         let run = format!("probe-rs run --chip STM32H743ZITx {}", board.program().display());
-        assert_eq!(lines(&board, None), [run.clone()]);
+        assert_eq!(lines(&board, None), std::slice::from_ref(&run));
         let download = "probe-rs download --chip STM32H743ZITx --binary-format bin --base-address 0x08100000 /blob";
         assert_eq!(lines(&board, Some("/blob")), [download.to_owned(), run]);
     }

@@ -11,6 +11,7 @@ mod size;
 mod toolchain;
 
 pub use programs::Programs;
+pub use toolchain::{home, target_directory};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -30,6 +31,9 @@ pub enum What {
     /// The parts follow the program's symbols: a function or static counts for the crate that defines it, and what the compiler has
     /// inlined counts for the function that it is in. The tables of the core and the tunnels are one static of the application.
     Size {
+        /// The board, as the directories in `firmware/boards` are named; all of them when not given
+        #[arg(long)]
+        board: Option<String>,
         /// Make what was measured the budget, for this reason
         #[arg(long, value_name = "REASON")]
         raise: Option<String>,
@@ -66,7 +70,7 @@ pub fn run(what: Option<&What>) -> Result<()> {
     match what {
         None => build::all(None),
         Some(What::Build { board }) => build::all(board.as_deref()),
-        Some(What::Size { raise }) => size::run(raise.as_deref()),
+        Some(What::Size { board, raise }) => size::run(board.as_deref(), raise.as_deref()),
         Some(What::Flash { board, provisioning, dry_run }) => flash::board(board, provisioning.as_deref(), *dry_run),
         Some(What::Run { provisioning, state }) => run::node(provisioning.as_deref(), state.as_deref()),
     }

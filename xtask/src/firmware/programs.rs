@@ -10,8 +10,11 @@ use std::process::Command;
 /// Plain `embassy-net` on the emulated board.
 const ECHO: Program = Program { package: "mps2-an385", kind: Kind::Example("echo") };
 
+/// What a host computes, computed again on the emulated board.
+const VECTORS: Program = Program { package: "vectors", kind: Kind::Binary("vectors") };
+
 /// The programs, by the environment variable that says where each is.
-pub struct Programs([(&'static str, PathBuf); 3]);
+pub struct Programs([(&'static str, PathBuf); 4]);
 
 impl Programs {
     /// Builds what is missing or old.
@@ -24,6 +27,7 @@ impl Programs {
         Ok(Self([
             ("ACORN_MPS2_NODE", node.program()),
             ("ACORN_MPS2_ECHO", ECHO.build()?.0),
+            ("ACORN_MPS2_VECTORS", VECTORS.build()?.0),
             ("ACORN_DEFMT_PRINT", tools::DEFMT_PRINT.path()?),
         ]))
     }

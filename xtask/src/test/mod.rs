@@ -1,8 +1,10 @@
 //! Everything that CI checks, in order, quickest first; it ends at the first failure.
 
+mod firmware;
 pub mod tools;
 
-use crate::{bench, debian, firmware, panics, workspace};
+use crate::firmware::Programs;
+use crate::{bench, debian, panics, workspace};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::fs;
@@ -20,9 +22,9 @@ pub enum Group {
     Net,
     /// The nodes for microcontrollers: that they build, and what they take of flash and RAM
     Firmware,
-    /// The nodes for microcontrollers, at work: their parts on this machine, and whole boards in QEMU
+    /// The nodes for microcontrollers: style, tests of their parts on this machine, and whole boards in QEMU
     Qemu,
-    /// Instructions per packet, against the baseline, and panics in the data path
+    /// Instructions per packet, here and on a microcontroller, against the baselines, and panics in the data path
     Bench,
     /// Licences, sources and unused dependencies
     Dependencies,
@@ -36,18 +38,23 @@ struct Step {
     check: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 17] = [
     Step { group: Group::Lint, title: "formatting", check: formatting },
     Step { group: Group::Lint, title: "clippy", check: clippy },
     Step { group: Group::Lint, title: "documentation", check: documentation },
     Step { group: Group::Unit, title: "tests of the parts", check: unit_tests },
     Step { group: Group::Net, title: "tests of the system", check: system_tests },
     Step { group: Group::Firmware, title: "firmware", check: firmware_build },
-    Step { group: Group::Firmware, title: "size of the firmware", check: firmware_size },
+    Step { group: Group::Firmware, title: "size of the firmware", check: firmware::size },
+    Step { group: Group::Qemu, title: "formatting of the firmware", check: firmware::formatting },
+    Step { group: Group::Qemu, title: "clippy and documentation of the firmware", check: firmware::lint },
+    Step { group: Group::Qemu, title: "tests of the firmware's parts", check: firmware::unit_tests },
     Step { group: Group::Qemu, title: "tests of boards in QEMU", check: qemu_tests },
     Step { group: Group::Bench, title: "panics in the data path", check: panics::run },
     Step { group: Group::Bench, title: "instructions per packet", check: bench::check },
+    Step { group: Group::Bench, title: "instructions on a microcontroller", check: bench::mcu::check },
     Step { group: Group::Dependencies, title: "licences, sources and unused dependencies", check: dependencies },
+    Step { group: Group::Dependencies, title: "licences and sources of the firmware", check: firmware::dependencies },
     Step { group: Group::Demo, title: "demo", check: demo },
 ];
 
@@ -141,15 +148,11 @@ fn test_of_system() -> Result<Command> {
 fn qemu_tests() -> Result<()> {
     debian::require(&debian::EMULATOR)?;
     let mut test = test_of_system()?;
-    passed(firmware::Programs::build()?.tell(&mut test).args(["--test", QEMU_TESTS]))
+    passed(Programs::build()?.tell(&mut test).args(["--test", QEMU_TESTS]))
 }
 
 fn firmware_build() -> Result<()> {
-    firmware::run(None)
-}
-
-fn firmware_size() -> Result<()> {
-    firmware::run(Some(&firmware::What::Size { raise: None }))
+    crate::firmware::run(None)
 }
 
 fn dependencies() -> Result<()> {

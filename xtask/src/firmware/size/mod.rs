@@ -12,12 +12,16 @@ use parts::Part;
 use std::fs;
 use usage::Usage;
 
-/// Builds the nodes of all boards, prints what they take, and compares it with the budget, or makes it the budget.
+/// Builds the nodes of all boards, or of one, prints what they take, and compares it with the budget, or makes it the budget.
 ///
 /// # Errors
 /// When a node can't be built, takes more than its board has, or, without a reason to raise the budget, more than that.
-pub fn run(raise: Option<&str>) -> Result<()> {
-    let boards = boards::all()?;
+pub fn run(board: Option<&str>, raise: Option<&str>) -> Result<()> {
+    let all = boards::all()?;
+    let boards = match board {
+        Some(name) => vec![boards::named(name)?],
+        None => all.clone(),
+    };
     let mut measured = Vec::new();
     for board in &boards {
         let release = build::node(board)?.release()?;
@@ -36,7 +40,7 @@ pub fn run(raise: Option<&str>) -> Result<()> {
         print(board, usage, budgets.of(&board.name));
         complaints.extend(budgets.complaints(&board.name, usage, release));
     }
-    let names: Vec<&str> = boards.iter().map(|board| board.name.as_str()).collect();
+    let names: Vec<&str> = all.iter().map(|board| board.name.as_str()).collect();
     if raise.is_some() {
         budgets.keep(&names);
     }
