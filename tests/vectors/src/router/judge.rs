@@ -47,6 +47,8 @@ pub enum Difference<'a> {
 ///
 /// # Errors
 /// When the chunk is none.
+// What it takes of the stack is taken only while it runs.
+#[inline(never)]
 pub fn unpack<'a>(chunk: &[u8], room: &'a mut Room) -> Result<Stream<'a, Step<'a>>, Unreadable> {
     let len = decompress_slice_iter_to_slice(room, iter::once(chunk), false, true).map_err(|_| Unreadable)?;
     room.get(..len).map(Stream::new).ok_or(Unreadable)
