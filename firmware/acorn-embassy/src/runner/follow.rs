@@ -87,11 +87,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: us
             self.reported.was_joining = !is_joining;
             self.end_manager_tunnels();
             self.engine.set_joining(engine_time(now), !is_joining);
-            if is_joining {
-                info!("no answer to the join key: trying the node's own");
-            } else {
-                info!("no answer to the node's own key: trying the join key");
-            }
+            let (tried, other) =
+                if is_joining { ("join key", "node's own key") } else { ("node's own key", "join key") };
+            info!("no answer to the {}: trying the {}", tried, other);
         }
     }
 
