@@ -7,7 +7,8 @@
 //! - [`drive`]: a run and what is compared; [`steps`]: how a run is made of bytes; [`build`]: packets; [`world`]: addresses.
 //! - [`model`]: the second router; [`wire`] and [`sums`]: how it reads and changes packets. [`system`]: the real one.
 //!
-//! The fuzz target of `tests/fuzz` runs [`drive::play`] on bytes that it looks for; the tests here, on those that it has found.
+//! The fuzz target of `tests/fuzz` runs [`drive::play`] on bytes that it looks for; the tests here, on those that it has found. Some of
+//! these become the vectors that a microcontroller is held against.
 
 mod build;
 mod chance;
