@@ -5,10 +5,12 @@
 //! - [`traffic`]: the HTTP and bulk-transfer programs that run inside the namespaces.
 //! - [`sockets`]: sockets inside the namespaces, in the hands of the test.
 //! - [`capture`]: what tcpdump saw, sorted by kind.
+//! - [`board`]: a microcontroller in QEMU with the real firmware.
 //! - [`acorn`]: the daemon and its command line.
 //! - [`example`]: the reference example, a service with two instances and a client on another worker.
 
 pub mod acorn;
+pub mod board;
 pub mod capture;
 pub mod example;
 pub mod sockets;

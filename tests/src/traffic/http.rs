@@ -64,9 +64,14 @@ pub fn get(address: SocketAddr) -> io::Result<String> {
 fn answer(mut connection: TcpStream, name: &str) -> io::Result<()> {
     let mut request = BufReader::new(connection.try_clone()?).take(8192);
     let mut line = String::new();
+    let mut body_len = 0;
     while request.read_line(&mut line)? > 2 {
+        let header = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        body_len = header.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(body_len);
         line.clear();
     }
+    // What is left unread when the connection is closed resets it.
+    io::copy(&mut request.take(body_len), &mut io::sink())?;
     let body = format!("{name}\n{MARKER}\n");
     let length = body.len();
     write!(

@@ -1,0 +1,5 @@
+//! Boards in QEMU between real machines in network namespaces: the real firmware, the real daemon, one bridge, everything encrypted.
+//! `cargo xtask test qemu` builds what they need and runs them.
+
+mod calls;
+mod stage;
