@@ -168,6 +168,11 @@ impl Board {
         Ok(())
     }
 
+    /// Lets it run on when this handle goes: it then ends with its world.
+    pub fn release(mut self) {
+        self.qemu.take().into_iter().chain(self.printer.take()).for_each(Daemon::release);
+    }
+
     /// Resets it, as its button would.
     ///
     /// # Errors

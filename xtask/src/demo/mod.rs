@@ -2,12 +2,13 @@
 //! step. Nothing of it outlives the program, whatever ends it, unless it is told to stay.
 
 mod address_table;
+mod board;
 mod checks;
 mod host_network;
 mod narrator;
 mod story;
 
-use crate::{debian, workspace};
+use crate::{debian, firmware, workspace};
 use acorn_tests::acorn::Acorn;
 use acorn_tests::world::World;
 use anyhow::{Context, Result};
@@ -26,7 +27,10 @@ const LOG_LINES: usize = 12;
 /// When it can't even begin: something is missing or does not build, or the kernel does not allow private namespaces.
 pub fn run(keep: bool) -> Result<ExitCode> {
     debian::require(&debian::DEMO)?;
+    debian::require(&debian::EMULATOR)?;
     let binary = build()?;
+    println!("Building the firmware of an emulated board.");
+    let firmware = firmware::Programs::of_node()?;
     let program = std::env::current_exe().context("finding this program")?;
     let program = program.to_str().context("this program's path is not UTF-8")?;
     let traffic = [program, "traffic"];
@@ -37,7 +41,7 @@ pub fn run(keep: bool) -> Result<ExitCode> {
     // The last step is told here, after the story.
     let mut narrator = Narrator::new(1 + if keep { story::STEPS - 1 } else { story::STEPS });
     let mut stage = story::Stage::default();
-    let told = story::tell(&mut narrator, &world, &mut stage, &binary, &traffic, keep);
+    let told = story::tell(&mut narrator, &world, &mut stage, (&binary, &firmware), &traffic, keep);
     if narrator.failed() {
         if told.is_none() {
             narrator.say("\nThe story ends here: no further step could work.");
@@ -97,7 +101,8 @@ fn look_around(world: &World, stage: &story::Stage) -> String {
          ip netns exec client curl http://10.30.0.1/\n    \
          ip netns exec wire tcpdump -n -i bridge\n    \
          {}\n    \
-         tail -f /run/world/log/w1.log\n\
+         tail -f /run/world/log/w1.log\n    \
+         tail -f /run/world/log/board.log\n\
          Remove everything with:\n    kill -9 {pid}",
         daemons.join("\n    ")
     )

@@ -1,9 +1,10 @@
 //! The steps of the demo in order.
 
 use super::address_table::{self, S, S_V6};
-use super::checks;
 use super::narrator::Narrator;
+use super::{board, checks};
 use acorn_tests::acorn::Acorn;
+use acorn_tests::board::{Board, Programs};
 use acorn_tests::capture::Capture;
 use acorn_tests::example::{self, MACHINES, Machines};
 use acorn_tests::traffic::{self, MARKER};
@@ -12,7 +13,7 @@ use anyhow::{Result, anyhow, ensure};
 use std::path::Path;
 
 /// Steps that [`tell`] tells. With `keep` it leaves out the last one, which removes everything.
-pub const STEPS: usize = 15;
+pub const STEPS: usize = 18;
 
 /// Requests through each service IP.
 const REQUESTS: usize = 12;
@@ -22,6 +23,7 @@ const MEBIBYTES: u32 = 64;
 /// What runs in the world.
 #[derive(Default)]
 pub struct Stage {
+    board: Option<Board>,
     servers: Vec<Daemon>,
     root: Option<Acorn>,
     workers: Vec<Acorn>,
@@ -35,6 +37,7 @@ impl Stage {
 
     /// Lets everything run on, until the world ends.
     pub fn release(self) {
+        self.board.into_iter().for_each(Board::release);
         self.servers.into_iter().for_each(Daemon::release);
         self.root.into_iter().chain(self.workers).for_each(Acorn::release);
     }
@@ -46,7 +49,7 @@ pub fn tell(
     narrator: &mut Narrator,
     world: &World,
     stage: &mut Stage,
-    binary: &Path,
+    (binary, firmware): (&Path, &Programs),
     traffic: &[&str],
     keep: bool,
 ) -> Option<()> {
@@ -118,6 +121,17 @@ pub fn tell(
         }
         Ok(((), lines))
     });
+
+    let told = narrator.step("A microcontroller joins, with a token of its own, and is a service", || {
+        board::join(world, &machines.underlay, root, firmware)
+    });
+    if let Some((board, address)) = told {
+        let board = stage.board.insert(board);
+        narrator.step("The client reaches it under its service IP like any other", || {
+            Ok(((), vec![checks::ping(client, address)?, board::page(client, traffic, address)?]))
+        });
+        narrator.step("It calls S, and S1 and S2 take turns for it too", || board::calls(board));
+    }
 
     let wire = wire.finish(MARKER);
     let seen = || wire.as_ref().map_err(|error| anyhow!("{error}"));

@@ -32,6 +32,16 @@ impl Programs {
         ]))
     }
 
+    /// Builds the node alone, and what prints its log.
+    ///
+    /// # Errors
+    /// When something can't be built.
+    pub fn of_node() -> Result<acorn_tests::board::Programs> {
+        let node = boards::named(run::BOARD)?;
+        build::node(&node)?;
+        Ok(acorn_tests::board::Programs { firmware: node.program(), printer: tools::DEFMT_PRINT.path()? })
+    }
+
     /// Tells a test of them.
     pub fn tell<'a>(&self, test: &'a mut Command) -> &'a mut Command {
         test.envs(self.0.iter().map(|(name, path)| (name, path)))
