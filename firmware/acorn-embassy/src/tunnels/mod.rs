@@ -238,6 +238,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
         for slot in &mut self.slots {
             // Whose it is the tunnels tell by the receiver's index, before any arithmetic worth mentioning.
             let received = slot.tunnel.decapsulate(clock, &remote, false, datagram, out, rng);
+            let in_session = !matches!(received, Ok(Received::HandshakeComplete));
             let len = match received {
                 Err(Error::UnknownReceiverIndex | Error::NoPendingHandshake | Error::InvalidMac1) => continue,
                 Err(error) => {
@@ -255,7 +256,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
                 bump(&mut self.counters.handshakes);
             }
             let (row, key) = (slot.peer.row, slot.peer.key);
-            let is_news = slot.heard(from, now);
+            let is_news = slot.heard(from, in_session, now);
             if len.is_some() {
                 slot.received(now);
             }

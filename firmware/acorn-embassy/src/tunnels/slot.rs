@@ -82,7 +82,7 @@ pub(crate) struct Slot {
     /// A handshake has to be begun as soon as the library's pacing lets it.
     pub(crate) restart: bool,
     attempt: Option<Attempt>,
-    /// When the first payload was sent that nothing has come after.
+    /// When the first payload was sent that nothing in a session has come after.
     unanswered: Option<Instant>,
     /// When the first payload came that nothing has been sent after.
     owed: Option<Instant>,
@@ -158,21 +158,27 @@ impl Slot {
         is_due
     }
 
-    /// Has a handshake begun when the peer has lost the session.
+    /// Ends the sessions and has a handshake begun when the peer has lost them. What is sent meanwhile waits for it. They have to end: the
+    /// library would find the same payload unanswered after the handshake too, and begin another one every five seconds for ever.
     pub(crate) fn look_for_death(&mut self, now: Instant) {
         if self.unanswered.is_some_and(|since| now.saturating_duration_since(since) >= DEAD_AFTER) {
             self.unanswered = None;
-            self.restart |= self.attempt.is_none();
+            self.tunnel.reset();
+            self.restart = true;
         }
     }
 
-    /// Notes that something authentic came from an address. Returns whether the engine has to be told that the peer answers.
-    pub(crate) fn heard(&mut self, from: SocketAddrV4, now: Instant) -> bool {
+    /// Notes that something authentic came from an address, in a session or not. Returns whether the engine has to be told that the peer
+    /// answers.
+    pub(crate) fn heard(&mut self, from: SocketAddrV4, in_session: bool, now: Instant) -> bool {
         self.endpoint = Some(from);
         self.last_heard = Some(now);
         self.attempt = None;
-        self.unanswered = None;
-        // Whoever is heard in a session has it: there is no need for another one.
+        if in_session {
+            // As the library has it: a response to a handshake is no answer to a payload.
+            self.unanswered = None;
+        }
+        // Whoever is heard has a session: there is no need for another one.
         self.restart = false;
         let is_news = !self.is_announced && self.tunnel.is_established();
         self.is_announced |= is_news;

@@ -147,6 +147,9 @@ proptest! {
         world.net.wire.clear();
         world.net.advance(Duration::from_secs(200));
         world.look();
+        let before = world.net.wakes;
+        world.net.advance(Duration::from_secs(1_000));
+        prop_assert!(world.net.wakes - before <= 4 * NODES, "{} wake-ups of idle nodes", world.net.wakes - before);
         for (from, to) in [(0, 1), (1, 2), (2, 3), (3, 0)] {
             // Long enough that whoever has to make room does. Whose tunnel has made room may be sent to in a session that is gone.
             world.net.advance(Duration::from_secs(20));

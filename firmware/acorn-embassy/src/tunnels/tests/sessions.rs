@@ -272,15 +272,18 @@ fn the_way_is_live_only_while_the_peer_is_heard() {
     let mut net = Network::<4, 4>::new(2);
     let way = |net: &mut Network<4, 4>| {
         net.seal(0, 1, &payload(1));
-        net.wire.pop_back().expect("sent").way
+        let way = net.log.last().expect("sent").way;
+        net.settle();
+        way
     };
-    assert!(matches!(way(&mut net), Way::Unsure(_)));
-    net.settle();
-    net.advance(Duration::from_secs(6));
+    assert!(matches!(way(&mut net), Way::Unsure(_)), "nobody has been heard");
     net.assert_talking(0, 1);
-    net.advance(Duration::from_secs(30));
+    net.advance(Duration::from_secs(54));
     assert_eq!(way(&mut net), Way::Live);
-    net.advance_but(Duration::from_secs(26), |_| true);
+    // Its keepalive is the last that is heard, 10 s later.
+    net.advance(Duration::from_secs(10 + 54));
+    assert_eq!(way(&mut net), Way::Live);
+    net.advance(Duration::from_secs(10 + 56));
     assert!(matches!(way(&mut net), Way::Unsure(_)));
     let response = net.log.iter().find(|datagram| datagram.kind() == 2).expect("a response");
     assert_eq!(response.way, Way::Stray, "whoever sent the initiation has not proven its address");

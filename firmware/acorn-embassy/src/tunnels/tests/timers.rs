@@ -62,6 +62,21 @@ fn a_peer_that_is_gone_costs_a_handshake_every_five_seconds_for_ninety_and_nothi
 }
 
 #[test]
+fn a_handshake_with_a_peer_that_has_nothing_to_say_is_not_repeated() {
+    let mut net = Network::<4, 4>::new(2);
+    net.assert_talking(0, 1);
+    net.advance(Duration::from_secs(11));
+    net.restart(1, 2);
+    net.log.clear();
+    net.seal(0, 1, &payload(1));
+    net.wakes = 0;
+    net.advance(Duration::from_secs(3_600));
+    assert_eq!(net.log.iter().filter(|datagram| datagram.kind() == 1).count(), 1, "the session is set up anew, once");
+    assert!(net.wakes <= 4, "{} in an hour", net.wakes);
+    net.assert_talking(1, 0);
+}
+
+#[test]
 fn an_established_tunnel_that_is_idle_has_nothing_due_before_its_session_ends() {
     let mut net = Network::<4, 4>::new(2);
     net.assert_talking(0, 1);
