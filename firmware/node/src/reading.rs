@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::board::Meter;
 
 /// Room for the longest reading in bytes. It fits one datagram of the overlay.
-pub const READING_MAX: usize = 1000;
+pub const READING_MAX: usize = 800;
 
 /// Where readings come from.
 #[derive(Clone)]

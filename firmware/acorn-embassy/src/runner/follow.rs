@@ -67,7 +67,6 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const P: us
         let (is_joining, is_member) = (client.is_joining(), client.is_connected(engine_time(now)));
         if is_member && !self.has_joined {
             self.has_joined = true;
-            info!("joined: the manager knows this node by its own key now");
         }
         if is_joining != self.reported.was_joining {
             self.reported.was_joining = is_joining;
