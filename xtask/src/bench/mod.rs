@@ -29,7 +29,7 @@ pub enum What {
         #[arg(long, value_name = "REASON")]
         raise: Option<String>,
     },
-    /// A microcontroller, in QEMU: instructions per packet, per payload that is sealed or opened, and per step of a handshake
+    /// A microcontroller, in QEMU: instructions per packet, payload and step of a handshake; traffic, plain and through the overlay; starts and sleep
     Mcu {
         /// Fail when something costs more than the baseline says
         #[arg(long, conflicts_with = "raise")]

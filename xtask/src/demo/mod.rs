@@ -69,7 +69,10 @@ pub fn run(keep: bool) -> Result<ExitCode> {
 }
 
 /// Builds the release binary and returns where it is.
-fn build() -> Result<PathBuf> {
+///
+/// # Errors
+/// When it does not build.
+pub fn build() -> Result<PathBuf> {
     println!("Building acorn (release).");
     workspace::run(workspace::cargo().args(["build", "--release", "--package", "acorn", "--locked", "--quiet"]))?;
     Ok(workspace::target().join("release/acorn"))

@@ -1,6 +1,7 @@
 //! `cargo xtask bench mcu`: what the node costs on a microcontroller.
 
 mod instructions;
+mod network;
 
 use super::Figures;
 use super::baseline::{Baseline, Bench, Compiler};
@@ -10,7 +11,7 @@ use anyhow::{Result, bail};
 /// what costs more than the baseline fails.
 const BUDGET_OF_HIT: f64 = 1500.0;
 
-/// Counts instructions, and prints them beside the baseline, or makes them the baseline.
+/// Counts instructions and prints them beside the baseline, and then measures the network; or makes the counts the baseline.
 ///
 /// # Errors
 /// When something can't be built or run, or the reason to raise the baseline is empty.
@@ -24,7 +25,7 @@ pub fn run(raise: Option<&str>) -> Result<()> {
         return Ok(());
     }
     print(&figures, &compiler, Baseline::read(Bench::Mcu).ok().as_ref());
-    Ok(())
+    network::measure()
 }
 
 /// Counts instructions, and compares them with the baseline.
