@@ -34,11 +34,11 @@ pub struct Facts {
     pub target: String,
     /// Its chip, as probe-rs calls it. An emulated board has none.
     pub chip: Option<String>,
-    /// Where the provisioning blob is flashed to.
+    /// Where the provisioning blob has to be.
     pub provisioning_address: Option<u64>,
     /// The bytes of flash that a program may have.
     pub flash_bytes: u64,
-    /// The bytes of RAM that a program may have, its stack included.
+    /// The bytes of RAM that a program may have, its stack apart.
     pub ram_bytes: u64,
 }
 
@@ -52,6 +52,15 @@ pub struct Board {
 }
 
 impl Board {
+    /// Where its provisioning blob has to be.
+    ///
+    /// # Errors
+    /// When its manifest does not say.
+    pub fn provisioning_address(&self) -> Result<u64> {
+        let address = self.facts.provisioning_address;
+        address.with_context(|| format!("the manifest of {} has no `provisioning-address`", self.name))
+    }
+
     /// Where its program is, once it is built.
     pub fn program(&self) -> PathBuf {
         toolchain::target_directory().join(&self.facts.target).join("release").join(&self.name)

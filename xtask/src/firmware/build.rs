@@ -36,14 +36,9 @@ pub fn all(board: Option<&str>) -> Result<()> {
 /// When there is no toolchain for it, or the build fails.
 pub fn node(board: &Board) -> Result<Toolchain> {
     let toolchain = Toolchain::for_target(&board.facts.target)?;
-    workspace::run(&mut node_command(board, toolchain))?;
-    Ok(toolchain)
-}
-
-/// What builds the node of a board.
-pub fn node_command(board: &Board, toolchain: Toolchain) -> Command {
     // One board at a time: together they would be built with each other's features.
-    command(toolchain, &board.facts.target, &["--package", &board.name])
+    workspace::run(&mut command(toolchain, &board.facts.target, &["--package", &board.name]))?;
+    Ok(toolchain)
 }
 
 /// A program of the firmware's workspace that is no board's node.

@@ -5,9 +5,6 @@ use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
-/// Where the board expects its provisioning blob.
-const PROVISIONING_ADDRESS: &str = "0x00300000";
-
 /// The emulator, installed if need be, as a board without a network that runs a program with these words on its command line.
 ///
 /// # Errors
@@ -20,10 +17,10 @@ pub fn board(program: &Path, words: &[String]) -> Result<Command> {
     Ok(qemu)
 }
 
-/// Gives a board its provisioning blob.
-pub fn provision(qemu: &mut Command, blob: &Path) {
+/// Gives a board its provisioning blob, at the address where it looks for it.
+pub fn provision(qemu: &mut Command, blob: &Path, address: u64) {
     let file = escaped(&blob.to_string_lossy());
-    qemu.arg("-device").arg(format!("loader,file={file},addr={PROVISIONING_ADDRESS},force-raw=on"));
+    qemu.arg("-device").arg(format!("loader,file={file},addr={address:#010x},force-raw=on"));
 }
 
 /// Logs are bytes on the semihosting console, and files of this machine are the board's storage.

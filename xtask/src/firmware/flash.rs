@@ -1,10 +1,9 @@
 //! `cargo xtask firmware flash`: a node and what it is told, onto a board of hardware.
 
 use super::boards::{self, Board};
-use super::toolchain::Toolchain;
 use super::{build, files, run};
 use crate::workspace;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
@@ -20,8 +19,7 @@ pub fn board(name: &str, provisioning: Option<&Path>, dry_run: bool) -> Result<(
     let provisioning = provisioning.map(files::existing).transpose()?;
     let steps = steps(&board, provisioning.as_deref())?;
     if dry_run {
-        let toolchain = Toolchain::for_target(&board.facts.target)?;
-        println!("{}", workspace::shown(&build::node_command(&board, toolchain)));
+        println!("cargo xtask firmware build --board {name}");
         steps.iter().for_each(|step| println!("{}", workspace::shown(step)));
         return Ok(());
     }
@@ -40,8 +38,7 @@ fn steps(board: &Board, provisioning: Option<&Path>) -> Result<Vec<Command>> {
     };
     let mut steps = Vec::new();
     if let Some(blob) = provisioning {
-        let address = board.facts.provisioning_address;
-        let address = address.with_context(|| format!("the manifest of {name} has no `provisioning-address`"))?;
+        let address = board.provisioning_address()?;
         let mut download = Command::new(PROBE_RS);
         download.args(["download", "--chip", chip, "--binary-format", "bin"]);
         download.args(["--base-address", &format!("{address:#010x}")]).arg(blob);

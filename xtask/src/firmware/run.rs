@@ -29,17 +29,17 @@ pub fn node(provisioning: Option<&Path>, state: Option<&Path>) -> Result<()> {
     qemu.args(["-nic", NETWORK]);
     if let Some(blob) = provisioning {
         let blob = files::existing(blob)?;
-        emulator::provision(&mut qemu, &blob);
+        emulator::provision(&mut qemu, &blob, board.provisioning_address()?);
     }
     println!("The board's state is in {}. Ctrl-C ends it.", state.display());
-    let mut board = qemu.stdout(Stdio::piped()).spawn().context("qemu-system-arm can't be started")?;
-    let log = board.stdout.take().context("qemu-system-arm has no output")?;
+    let mut emulated = qemu.stdout(Stdio::piped()).spawn().context("qemu-system-arm can't be started")?;
+    let log = emulated.stdout.take().context("qemu-system-arm has no output")?;
     let printed = Command::new(printer).arg("-e").arg(&program).stdin(log).status();
     // The log ends when the emulator has ended, or when nobody reads it: then the emulator has nobody to run for.
     if !printed.as_ref().is_ok_and(|status| status.success()) {
-        board.kill().context("qemu-system-arm can't be ended")?;
+        emulated.kill().context("qemu-system-arm can't be ended")?;
     }
-    let status = board.wait().context("qemu-system-arm was lost")?;
+    let status = emulated.wait().context("qemu-system-arm was lost")?;
     printed.context("defmt-print can't be started")?;
     if !status.success() {
         bail!("the board ended ({status})");

@@ -100,7 +100,7 @@ fn debian_cargo(target: &str) -> Command {
         .env("RUSTDOC", RUSTDOC)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_UNSTABLE_BUILD_STD", "core")
-        .env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")), LINKER)
+        .env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_")), LINKER)
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS");

@@ -4,7 +4,7 @@ mod budget;
 mod parts;
 mod usage;
 
-use super::boards::{self, Board};
+use super::boards::{self, Board, Facts};
 use super::build;
 use anyhow::{Context, Result, bail};
 use budget::Budgets;
@@ -55,15 +55,14 @@ pub fn run(board: Option<&str>, raise: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// What exceeds the memory that a board has for a program. Its manifest says how much that is, and no raise changes it.
+/// What exceeds the memory that a board has for a program, its stack apart. Its manifest says how much that is, and no raise changes it.
 fn beyond_the_board(board: &Board, usage: &Usage) -> Vec<String> {
-    let (flash, ram) = (usage.flash.total(), usage.ram.total() + usage.stack);
-    let what = [("flash", flash, board.facts.flash_bytes), ("RAM, with the stack", ram, board.facts.ram_bytes)];
+    let Facts { flash_bytes, ram_bytes, .. } = board.facts;
+    let what = [("flash", usage.flash.total(), flash_bytes), ("RAM", usage.ram.total(), ram_bytes)];
     let beyond = what.into_iter().filter(|(_, taken, limit)| taken > limit);
+    let name = &board.name;
     beyond
-        .map(|(what, taken, limit)| {
-            format!("{} takes {taken} bytes of {what}, and its board has {limit} (`{}`)", board.name, "firmware/boards")
-        })
+        .map(|(what, taken, limit)| format!("{name} takes {taken} bytes of {what}, and its board has {limit}"))
         .collect()
 }
 
@@ -80,4 +79,23 @@ fn print(board: &Board, usage: &Usage, budget: Option<&budget::Budget>) {
     }
     println!("  {:<44} {:>9} {:>9}", "the stack's region", "", usage.stack);
     println!("  {:<44} {:>9} {:>9}", "the board's memory", board.facts.flash_bytes, board.facts.ram_bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usage::Split;
+    use super::*;
+
+    #[test]
+    fn what_a_board_has_is_the_limit() {
+        let facts =
+            Facts { target: String::new(), chip: None, provisioning_address: None, flash_bytes: 1000, ram_bytes: 100 };
+        let board = Board { name: "b".to_owned(), facts };
+        let usage = |flash, ram| {
+            let split = |bytes| Split::from_iter([(Part::Core, bytes)]);
+            Usage { flash: split(flash), ram: split(ram), stack: 1 }
+        };
+        assert!(beyond_the_board(&board, &usage(1000, 100)).is_empty());
+        assert_eq!(beyond_the_board(&board, &usage(1001, 101)).len(), 2);
+    }
 }
