@@ -3,4 +3,5 @@
 
 mod calls;
 mod stage;
+mod trouble;
 mod vectors;
