@@ -2,6 +2,9 @@
 //! `cargo xtask test qemu` builds what they need and runs them.
 
 mod calls;
+mod limits;
 mod stage;
+mod storms;
+mod stranger;
 mod trouble;
 mod vectors;
