@@ -68,6 +68,7 @@ fn a_dead_root_is_not_missed_and_boards_are_members_again_when_it_is_back() {
     stage.boards[0].wait_for(ANSWERED, 1, PATIENCE).unwrap();
     stage.reading_at_last(first);
     stage.reading_at_last(TELEMETRY_IP);
+    example::answers(&stage.client, &PROGRAM, &format!("{COLLECTOR_IP}:80"), 2).unwrap();
 
     // Away for a moment, which nobody notices.
     stage.root.kill().unwrap();
@@ -282,12 +283,13 @@ fn an_idle_board_sleeps() {
     assert!(passed >= 30 && rate <= WAKEUPS_PER_S, "{rate}: {before} {after}");
 }
 
-/// Calls of the board's and calls from Linux, over new connections, are answered.
+/// Calls of the board's and calls from Linux, to boards and to Linux, over new connections, are answered.
 fn goes_on(stage: &mut Stage, address: IpAddr) {
     let (answered, failed) = (stage.boards[0].count(ANSWERED), stage.boards[0].count(FAILED));
     for to in [address, TELEMETRY_IP] {
         stage.reading_at_last(to);
     }
+    example::answers(&stage.client, &PROGRAM, &format!("{COLLECTOR_IP}:80"), 2).unwrap();
     stage.boards[0].wait_for(ANSWERED, answered + 2, PATIENCE).unwrap();
     assert_eq!(stage.boards[0].count(FAILED), failed, "{}", stage.boards[0].log());
 }
