@@ -106,6 +106,18 @@ struct Keys {
     checker: CookieChecker,
 }
 
+impl Keys {
+    /// A tunnel that nothing is known of. None when the peer's key is none, or there is no key to join with.
+    fn tunnel(&self, key: &NodeKey, local: Local) -> Option<Tunnel> {
+        let secret = match local {
+            Local::Own => self.own.clone(),
+            Local::Join => self.join.clone()?,
+        };
+        // The padding is a multiple of 16 already, and so is the overlay's MTU.
+        Tunnel::new(Config::new(secret, key.0.into())).ok()
+    }
+}
+
 /// Tunnels to at most `PEERS` peers, and the replay stamps of `STAMPS` further ones.
 pub(crate) struct Tunnels<const PEERS: usize, const STAMPS: usize> {
     clock: HandshakeClock,
@@ -252,7 +264,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
                 Ok(Received::CookieStored | Received::Reply(_)) => return Opened::Nothing,
             };
             bump(&mut self.counters.opened);
-            if slot.has_new_session(now) {
+            if slot.has_new_session(!in_session, now) {
                 bump(&mut self.counters.handshakes);
             }
             let (row, key) = (slot.peer.row, slot.peer.key);
@@ -323,10 +335,16 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
             }
             slot.look_for_death(now);
             if slot.restart {
-                match slot.tunnel.initiate_handshake(clock, out, rng) {
-                    Ok(datagram) => {
-                        let len = datagram.len();
-                        slot.restart = false;
+                let mut begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
+                if begun == Err(Error::HandshakeRateLimited) && slot.may_start_over() {
+                    let (key, local) = (slot.peer.key, slot.local);
+                    if let Some(tunnel) = self.keys.first().and_then(|keys| keys.tunnel(&key, local)) {
+                        slot.start_over(tunnel);
+                        begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
+                    }
+                }
+                match begun {
+                    Ok(len) => {
                         slot.attempted(now);
                         return Some(Transmit { to, len, way: handshake });
                     }
@@ -447,14 +465,8 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
     }
 
     /// Makes a tunnel that nothing is known of.
-    fn make_tunnel(&mut self, key: &NodeKey, local: Local) -> Option<Tunnel> {
-        let keys = self.keys.first()?;
-        let secret = match local {
-            Local::Own => keys.own.clone(),
-            Local::Join => keys.join.clone()?,
-        };
-        // The padding is a multiple of 16 already, and so is the overlay's MTU.
-        Tunnel::new(Config::new(secret, key.0.into())).ok()
+    fn make_tunnel(&self, key: &NodeKey, local: Local) -> Option<Tunnel> {
+        self.keys.first()?.tunnel(key, local)
     }
 
     /// Makes a tunnel for a payload. None when there is no room or no endpoint, or the key is none.

@@ -90,6 +90,10 @@ pub(crate) struct Slot {
     completed: u64,
     /// When a session was last set up, or an initiation taken.
     renewed: Option<Instant>,
+    /// The last session was set up by a handshake that this node began.
+    is_session_ours: bool,
+    /// The peer has been started again and was not heard since.
+    is_peer_new: bool,
     /// The engine knows that the peer answers.
     is_announced: bool,
 }
@@ -112,6 +116,8 @@ impl Slot {
             owed: None,
             completed: 0,
             renewed: None,
+            is_session_ours: false,
+            is_peer_new: false,
             is_announced: false,
         }
     }
@@ -125,8 +131,9 @@ impl Slot {
         self.peer = Peer { endpoint, ..peer };
     }
 
-    /// Notes that one of our handshakes is under way.
+    /// Notes that one of our handshakes is under way: none has to be begun.
     pub(crate) fn attempted(&mut self, now: Instant) {
+        (self.restart, self.is_peer_new) = (false, false);
         self.attempt.get_or_insert(Attempt { since: now, reported: false });
     }
 
@@ -179,19 +186,20 @@ impl Slot {
             self.unanswered = None;
         }
         // Whoever is heard has a session: there is no need for another one.
-        self.restart = false;
+        (self.restart, self.is_peer_new) = (false, false);
         let is_news = !self.is_announced && self.tunnel.is_established();
         self.is_announced |= is_news;
         is_news
     }
 
-    /// Whether a session has been set up since this was last asked.
-    pub(crate) fn has_new_session(&mut self, now: Instant) -> bool {
+    /// Whether a session has been set up since this was last asked. `by_us`: with what was just received we have completed a handshake of ours.
+    pub(crate) fn has_new_session(&mut self, by_us: bool, now: Instant) -> bool {
         let completed = self.tunnel.stats().handshakes_completed;
         let is_new = completed != self.completed;
         if is_new {
             self.completed = completed;
             self.renewed = Some(now);
+            self.is_session_ours = by_us;
         }
         is_new
     }
@@ -206,6 +214,21 @@ impl Slot {
         }
         self.is_announced = false;
         self.restart = true;
+        self.is_peer_new = true;
+    }
+
+    /// Whether the library's pacing of handshakes may be got around with a tunnel that knows of none: the peer has been started again, and
+    /// what it is paced for is a handshake of ours with the peer as it was. A session of the peer's making may be one of its new start.
+    pub(crate) fn may_start_over(&self) -> bool {
+        self.is_peer_new && (self.is_session_ours || !self.tunnel.is_established())
+    }
+
+    /// Puts a tunnel in place that knows of nothing, but for the last initiation that was taken.
+    pub(crate) fn start_over(&mut self, tunnel: Tunnel) {
+        self.tunnel = tunnel;
+        self.is_inherited = !self.accepted.is_empty();
+        (self.unanswered, self.owed, self.renewed, self.completed) = (None, None, None, 0);
+        self.is_peer_new = false;
     }
 
     /// The handshake was given up, or all sessions have expired.
