@@ -17,8 +17,9 @@ pub const ENDPOINT: &str = "192.168.50.1:50103";
 /// The service that the boards are instances of, and its service IP.
 pub const TELEMETRY: &str = "farm.prod.telemetry.prod";
 pub const TELEMETRY_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 30, 0, 1));
-/// The service on the Linux node that the first board calls.
+/// The service on the Linux node that the first board calls, and its service IP.
 pub const COLLECTOR: &str = "farm.prod.collector.prod";
+pub const COLLECTOR_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 30, 0, 2));
 /// Where boards serve readings.
 pub const READINGS: u16 = 7000;
 /// How long anything may take that has no promise of its own.

@@ -107,7 +107,15 @@ struct Keys {
 }
 
 impl Keys {
+    /// Gives a peer a tunnel that nothing is known of in place of the one that it has. False when there is none to be had.
+    #[inline(never)] // A tunnel has 4 KiB, which the frame of its caller need not have room for.
+    fn start_over(&self, slot: &mut Slot) -> bool {
+        let tunnel = self.tunnel(&slot.peer.key, slot.local);
+        tunnel.map(|tunnel| slot.start_over(tunnel)).is_some()
+    }
+
     /// A tunnel that nothing is known of. None when the peer's key is none, or there is no key to join with.
+    #[inline(never)]
     fn tunnel(&self, key: &NodeKey, local: Local) -> Option<Tunnel> {
         let secret = match local {
             Local::Own => self.own.clone(),
@@ -337,9 +345,7 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
             if slot.restart {
                 let mut begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
                 if begun == Err(Error::HandshakeRateLimited) && slot.may_start_over() {
-                    let (key, local) = (slot.peer.key, slot.local);
-                    if let Some(tunnel) = self.keys.first().and_then(|keys| keys.tunnel(&key, local)) {
-                        slot.start_over(tunnel);
+                    if self.keys.first().is_some_and(|keys| keys.start_over(slot)) {
                         begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
                     }
                 }
