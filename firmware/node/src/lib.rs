@@ -83,8 +83,12 @@ pub async fn run(spawner: Spawner, board: Board) -> ! {
         Err(error) => lamp::hopeless(&error, indicator, watchdog).await,
     };
     let (device, handle) = port.split();
-    let (stack, net) =
-        embassy_net::new(device, embassy_net::Config::default(), OVERLAY.init(StackResources::new()), u64::from_le_bytes(seed));
+    let (stack, net) = embassy_net::new(
+        device,
+        embassy_net::Config::default(),
+        OVERLAY.init(StackResources::new()),
+        u64::from_le_bytes(seed),
+    );
     let overlay = handle.with_stack(stack);
     let name = provisioning.name.clone();
     let source = reading::Source { name, boot, status, clashes, meter };
@@ -115,11 +119,7 @@ pub async fn after_panic(last_panic: Option<&'static str>) {
 }
 
 /// Says for ever what is wrong with the provisioning of the board, by log and lamp.
-pub async fn refuse(
-    problem: &ProvisioningError,
-    indicator: &mut dyn Indicator,
-    watchdog: &mut dyn Watchdog,
-) -> ! {
+pub async fn refuse(problem: &ProvisioningError, indicator: &mut dyn Indicator, watchdog: &mut dyn Watchdog) -> ! {
     lamp::hopeless(problem, indicator, watchdog).await
 }
 

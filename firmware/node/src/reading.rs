@@ -1,7 +1,7 @@
 //! A reading: how the node is, as one line of JSON.
 
-use acorn_embassy::{Clashes, NodeStatus, Standing, Status};
 use acorn_core::ids::NODE_NAME_MAX;
+use acorn_embassy::{Clashes, NodeStatus, Standing, Status};
 use embassy_time::Instant;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};

@@ -24,7 +24,15 @@ pub(crate) async fn attach(overlay: Overlay<'static>, service: Option<ServiceNam
                 let ([a, b, c, d], [e, f, g, h]) = (instance.instance_ip.octets(), instance.namespace_ip.octets());
                 defmt::info!(
                     "attached as instance {=u32}: instance IP {=u8}.{=u8}.{=u8}.{=u8}, namespace IP {=u8}.{=u8}.{=u8}.{=u8}",
-                    instance.id.number, a, b, c, d, e, f, g, h
+                    instance.id.number,
+                    a,
+                    b,
+                    c,
+                    d,
+                    e,
+                    f,
+                    g,
+                    h
                 );
                 overlay.lost().await;
                 defmt::warn!("the instance was lost: attaching again");

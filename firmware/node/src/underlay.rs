@@ -38,7 +38,11 @@ pub(crate) async fn watch(stack: Stack<'static>, clashes: &'static Clashes) {
             let [a, b, c, d] = clash.address.octets();
             defmt::error!(
                 "another machine, {=[u8; 6]:02x}, uses this board's underlay address {=u8}.{=u8}.{=u8}.{=u8}: change one of them",
-                clash.other, a, b, c, d
+                clash.other,
+                a,
+                b,
+                c,
+                d
             );
         }
         defmt::warn!("the underlay has no address any more");

@@ -344,10 +344,11 @@ impl<const PEERS: usize, const STAMPS: usize> Tunnels<PEERS, STAMPS> {
             slot.look_for_death(now);
             if slot.restart {
                 let mut begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
-                if begun == Err(Error::HandshakeRateLimited) && slot.may_start_over() {
-                    if self.keys.first().is_some_and(|keys| keys.start_over(slot)) {
-                        begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
-                    }
+                if begun == Err(Error::HandshakeRateLimited)
+                    && slot.may_start_over()
+                    && self.keys.first().is_some_and(|keys| keys.start_over(slot))
+                {
+                    begun = slot.tunnel.initiate_handshake(clock, out, rng).map(<[u8]>::len);
                 }
                 match begun {
                     Ok(len) => {

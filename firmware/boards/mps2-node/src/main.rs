@@ -59,8 +59,7 @@ async fn start(spawner: Spawner) -> ! {
     spawner.spawn(defmt::unwrap!(underlay_net(net)));
     let boot = store.boot();
     let meter = &Readings;
-    let board =
-        Board { underlay, provisioning, boot, entropy, store, indicator, watchdog, meter, clashes, last_panic };
+    let board = Board { underlay, provisioning, boot, entropy, store, indicator, watchdog, meter, clashes, last_panic };
     run(spawner, board).await
 }
 
