@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod clash;
+mod device;
 mod log;
 mod overlay;
 mod port;
@@ -13,9 +14,10 @@ mod tunnels;
 
 pub use acorn_core::sync::message::Refusal;
 pub use clash::{ANNOUNCE_INTERVAL, Clash, ClashWatch, Clashes, DEFEND_INTERVAL, WatchedToken};
+pub use device::Device;
 pub use overlay::{AttachError, Instance, Overlay};
 pub use resources::{
-    Config, Device, Identity, OVERLAY_MTU, Port, PortHandle, Resources, StartError, new, public_key, underlay_sockets,
+    Config, Identity, OVERLAY_MTU, Port, PortHandle, Resources, StartError, new, public_key, underlay_sockets,
 };
 pub use runner::{Runner, SNAPSHOT_AGE};
 pub use status::{Counters, NodeStatus, Standing, Status};

@@ -18,6 +18,7 @@ use embassy_net_driver_channel as channel;
 use embassy_time::Instant;
 use wireguard_sans_io::{EntropySource, StaticSecret};
 
+use crate::device::Device;
 use crate::overlay::Overlay;
 use crate::port::PortCell;
 use crate::runner::{Runner, Underlay, engine_time};
@@ -27,14 +28,14 @@ use crate::tunnels::{DATAGRAM_MAX, Tunnels};
 /// The longest packet of an overlay stack in bytes: what one datagram on Ethernet carries over IPv4.
 pub const OVERLAY_MTU: usize = 1440;
 
-/// Packets that wait for an overlay stack.
-const PORT_RECEIVED: usize = 3;
+/// Packets that wait for an overlay stack. The runner waits for room, so there need not be as many as datagrams.
+const PORT_RECEIVED: usize = 2;
 /// Packets of an overlay stack that wait for the runner.
-const PORT_SENT: usize = 2;
+pub(crate) const PORT_SENT: usize = 2;
 /// Packets and look-ups that wait for the manager.
 pub(crate) const WAITING: usize = 4;
-/// Datagrams from the underlay that wait to be opened.
-const RECEIVED: usize = 3;
+/// Datagrams from the underlay that wait to be opened; nobody waits for room there, so TCP is held to as many segments ([`Device`]).
+pub(crate) const RECEIVED: usize = 4;
 /// Sealed datagrams that wait for the underlay.
 pub(crate) const SENT: usize = 2;
 /// Room for one handshake message and its successor.
@@ -202,9 +203,6 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
-/// The driver of an overlay stack.
-pub type Device<'a> = channel::Device<'a, OVERLAY_MTU>;
-
 /// Where an overlay stack is joined to the node.
 pub struct Port<'a> {
     /// The driver to make the stack of.
@@ -298,7 +296,7 @@ pub fn new<
     for (state, cell) in channels.iter_mut().zip(ports) {
         let (runner, device) = channel::new(state, HardwareAddress::Ip);
         let _ = lower.push(runner);
-        let _ = joined.push(Port { device, cell, node });
+        let _ = joined.push(Port { device: Device::new(device), cell, node });
     }
     let Ok(joined) = joined.into_array::<PORTS>() else {
         return Err(StartError::Underlay);

@@ -25,7 +25,7 @@ use wireguard_sans_io::{EntropySource, ip_packet_len};
 
 use crate::OVERLAY_MTU;
 use crate::port::PortCell;
-use crate::resources::{Buffers, WAITING};
+use crate::resources::{Buffers, PORT_SENT, RECEIVED, WAITING};
 use crate::status::NodeCell;
 use crate::tunnels::{Local, Opened, PAYLOAD_MAX, Peer, Transmit, Tunnels};
 use report::Reported;
@@ -128,12 +128,18 @@ impl<
         loop {
             self.settle().await;
             let ready = self.wait().await;
-            if ready.datagram {
-                self.read_underlay().await;
+            // As many as have room, or what the stacks bring meanwhile would have none. One that is no payload may have cost a
+            // handshake's arithmetic: it ends the turn.
+            for _ in 0..RECEIVED {
+                if !ready.datagram || !self.read_underlay().await {
+                    break;
+                }
             }
             for port in 0..PORTS {
-                if ready.packets & 1 << port != 0 {
-                    self.read_port(port).await;
+                for _ in 0..PORT_SENT {
+                    if ready.packets & 1 << port == 0 || !self.read_port(port).await {
+                        break;
+                    }
                 }
             }
             let now = Instant::now();
@@ -172,18 +178,21 @@ impl<
         }
     }
 
-    /// Handles one datagram.
-    async fn read_underlay(&mut self) {
+    /// Handles one datagram. False when there is none, or no payload was in it.
+    async fn read_underlay(&mut self) -> bool {
         let Some((len, from)) = self.underlay.receive(&mut self.buffers.datagram) else {
-            return;
+            return false;
         };
         let now = Instant::now();
         let Buffers { packet, datagram, .. } = &mut *self.buffers;
         let Some(received) = datagram.get(..len) else {
-            return;
+            return false;
         };
         match self.tunnels.receive(now, from, received, packet, self.entropy) {
-            Opened::Payload { row, key, len } => self.handle_payload(now, row, key, len).await,
+            Opened::Payload { row, key, len } => {
+                self.handle_payload(now, row, key, len).await;
+                return true;
+            }
             Opened::Initiation => {
                 if let Some(initiation) = received.first_chunk().copied() {
                     self.handle_initiation(from, initiation).await;
@@ -191,6 +200,7 @@ impl<
             }
             Opened::Nothing => {}
         }
+        false
     }
 
     /// Handles an opened payload of `len` bytes in the packet buffer.
@@ -213,13 +223,13 @@ impl<
         self.act(action).await;
     }
 
-    /// Handles one packet of an overlay stack.
-    async fn read_port(&mut self, port: usize) {
+    /// Handles one packet of an overlay stack. False when there is none.
+    async fn read_port(&mut self, port: usize) -> bool {
         let Some(channel) = self.channels.get_mut(port) else {
-            return;
+            return false;
         };
         let Some(sent) = channel.try_tx_buf() else {
-            return;
+            return false;
         };
         let len = sent.len().min(self.buffers.packet.len());
         if let (Some(place), Some(sent)) = (self.buffers.packet.get_mut(..len), sent.get(..len)) {
@@ -229,11 +239,11 @@ impl<
         self.reported.packets_out = self.reported.packets_out.wrapping_add(1);
         let at = engine_time(Instant::now());
         let Buffers { packet, work, .. } = &mut *self.buffers;
-        let Some(packet) = packet.get_mut(..len) else {
-            return;
-        };
-        let action = self.engine.handle_tun(at, packet, Offload::NONE, work);
-        self.act(action).await;
+        if let Some(packet) = packet.get_mut(..len) {
+            let action = self.engine.handle_tun(at, packet, Offload::NONE, work);
+            self.act(action).await;
+        }
+        true
     }
 
     /// Does what the engine says of the packet in the packet buffer.
