@@ -72,7 +72,7 @@ fn a_board_waits_for_its_manager_its_service_and_its_collector() {
     // It does not know whether the manager knows it already, so it tries with both keys.
     board.wait_for("trying the node's own key", 1, PATIENCE).unwrap();
     stage.root.restart("root-again").unwrap();
-    board.wait_for("joined: the manager knows this node", 1, JOINED_AT_LAST).unwrap();
+    board.wait_for("INFO  joined", 1, JOINED_AT_LAST).unwrap();
 
     board.wait_for("there is no service of this name: create it at the root", 2, PATIENCE).unwrap();
     assert_eq!(board.count("attached as instance"), 0, "{}", board.log());
