@@ -4,6 +4,7 @@
 mod bad_input;
 mod calls;
 mod limits;
+mod pages;
 mod stage;
 mod storms;
 mod stranger;

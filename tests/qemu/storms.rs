@@ -3,9 +3,12 @@
 use crate::stage::*;
 use crate::stranger::*;
 use acorn::identity::NodeKey;
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type};
+use nix::sys::socket::{MsgFlags, SockaddrIn, recvfrom, sendto};
 use serde_json::Value;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// A storm: so many datagrams with a pause behind them. The board's chip takes in six at once.
@@ -123,6 +126,14 @@ fn a_datagram_of_every_length_breaks_nothing() {
         }
     }
     nothing_is_lost(&stage, &before);
+
+    // And an echo of every length comes back as it went.
+    let raw = stage.sockets().raw(false, 1).unwrap();
+    for len in 0..=1400 {
+        let data = noise.bytes(len);
+        until(&format!("an echo of {len} bytes"), || echoed(&raw, &data));
+    }
+    nothing_is_lost(&stage, &before);
 }
 
 /// A reading once everything is set up. What it counts is what a storm must not change.
@@ -202,6 +213,26 @@ pub fn asked(socket: &UdpSocket, question: &[u8]) -> Result<(), String> {
     let mut reading = [0; 1500];
     let len = socket.recv(&mut reading).map_err(|error| error.to_string())?;
     serde_json::from_slice::<Value>(&reading[..len]).map(drop).map_err(|error| error.to_string())
+}
+
+/// Sends the board an echo request (RFC 792), and takes the reply.
+fn echoed(raw: &OwnedFd, data: &[u8]) -> Result<(), String> {
+    let (IpAddr::V4(board), number) = (TELEMETRY_IP, data.len() as u16) else { unreachable!("it is an IPv4 address") };
+    let header = IcmpEchoHeader { id: 7, seq: number };
+    let mut request = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(header), data).to_bytes().to_vec();
+    request.extend(data);
+    let to = SockaddrIn::from(SocketAddrV4::new(board, 0));
+    sendto(raw.as_raw_fd(), &request, &to, MsgFlags::empty()).map_err(|error| error.to_string())?;
+    let mut packet = [0; 2048];
+    loop {
+        let received = recvfrom::<SockaddrIn>(raw.as_raw_fd(), &mut packet);
+        let (len, _) = received.map_err(|error| error.to_string())?;
+        // A raw socket hears everything of its protocol, with the IPv4 header before it.
+        let Ok((icmp, echo)) = Icmpv4Header::from_slice(&packet[20..len]) else { continue };
+        if icmp.icmp_type == Icmpv4Type::EchoReply(header) {
+            return if echo == data { Ok(()) } else { Err(format!("{echo:?} for {data:?}")) };
+        }
+    }
 }
 
 /// The key of a node.
