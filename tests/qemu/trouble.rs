@@ -186,6 +186,8 @@ fn a_lossy_underlay_slows_a_board_down_and_no_more() {
     stage.boards[0].power_on().unwrap();
     stage.boards[0].wait_for(ATTACHED, 2, PATIENCE).unwrap();
 
+    // A handshake that loses a message is repeated after 5 s.
+    until("a whole reading", || whole_reading(&stage, address));
     let at = address.to_string();
     let pings = ["ping", "-c", "50", "-i", "0.1", "-W", "2", "-q", &at];
     let told = String::from_utf8_lossy(&stage.client.output(&pings).unwrap().stdout).into_owned();
