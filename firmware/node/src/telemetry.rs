@@ -1,7 +1,7 @@
 //! What the node serves: its readings.
 //!
 //! - TCP, port [`PORT`]: one reading and a line end, then the connection is closed.
-//! - UDP, port [`PORT`]: a reading for every datagram, whatever is in it.
+//! - UDP, port [`PORT`]: a reading for every datagram of at most 64 bytes, whatever is in it.
 //! - HTTP/1.1 (RFC 9112), port 80: `GET /` is a page for people, `GET /reading` a reading.
 
 use core::fmt::Write;
