@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 use super::DataplaneHandle;
 use super::attachments::Attachments;
 use super::dataplane::Command;
-use super::manager::{Busy, ManagerHandle};
+use super::manager::{ManagerHandle, NotDone};
 use crate::api::error::ApiError;
 use crate::api::server::Backend;
 use crate::api::types::{
@@ -78,7 +78,7 @@ impl Backend for Control {
         status.name = self.config.node.name.as_str().to_owned();
         status.node_key = self.key.to_string();
         if let Some(manager) = &self.manager {
-            status.services = manager.run(|root, _| root.services().len() as u64).await.map_err(busy)?;
+            status.services = manager.run(|root, _| root.services().len() as u64).await.map_err(not_done)?;
             status.counters.insert("root_overflow".to_owned(), manager.overflow());
         }
         Ok(status)
@@ -95,7 +95,7 @@ impl Backend for Control {
     }
 
     async fn nodes(&self) -> Result<Nodes, ApiError> {
-        let nodes = self.manager()?.run(|root, _| root.nodes()).await.map_err(busy)?;
+        let nodes = self.manager()?.run(|root, _| root.nodes()).await.map_err(not_done)?;
         let unix = unix_seconds();
         let nodes = nodes.into_iter().map(|node| Node {
             name: node.name,
@@ -119,7 +119,7 @@ impl Backend for Control {
             .collect::<Result<_, _>>()
             .map_err(|error| ApiError::bad_request("bad_endpoint", error.to_string()))?;
         let keys: Vec<NodeKey> = made.iter().map(|(_, key)| *key).collect();
-        let taken = manager.run(move |root, now| root.create_join_keys(now, &keys, expires)).await.map_err(busy)?;
+        let taken = manager.run(move |root, now| root.create_join_keys(now, &keys, expires)).await.map_err(not_done)?;
         taken.map_err(|error| match &error {
             KeyError::Expired => ApiError::bad_request("expired", error.to_string()),
             KeyError::InUse(_) | KeyError::Full { .. } => ApiError::conflict("too_many_tokens", error.to_string()),
@@ -129,7 +129,7 @@ impl Backend for Control {
     }
 
     async fn services(&self) -> Result<Services, ApiError> {
-        let services = self.manager()?.run(|root, _| root.services()).await.map_err(busy)?;
+        let services = self.manager()?.run(|root, _| root.services()).await.map_err(not_done)?;
         Ok(Services { services: services.into_iter().map(service).collect() })
     }
 
@@ -154,19 +154,19 @@ impl Backend for Control {
                 Ok(created)
             })
             .await
-            .map_err(busy)?
+            .map_err(not_done)?
             .map_err(|error| service_error(&error))?;
         Ok(Services { services: created.into_iter().map(service).collect() })
     }
 
     async fn service(&self, name: ServiceName) -> Result<Service, ApiError> {
         let wanted = name.clone();
-        let found = self.manager()?.run(move |root, _| root.service(&wanted)).await.map_err(busy)?;
+        let found = self.manager()?.run(move |root, _| root.service(&wanted)).await.map_err(not_done)?;
         found.map(service).ok_or_else(|| service_error(&ServiceError::NotFound(name.into())))
     }
 
     async fn remove_service(&self, name: ServiceName) -> Result<(), ApiError> {
-        let removed = self.manager()?.run(move |root, now| root.remove_service(now, &name)).await.map_err(busy)?;
+        let removed = self.manager()?.run(move |root, now| root.remove_service(now, &name)).await.map_err(not_done)?;
         removed.map_err(|error| service_error(&error))
     }
 
@@ -250,8 +250,12 @@ fn service_error(error: &ServiceError) -> ApiError {
     }
 }
 
-fn busy(_: Busy) -> ApiError {
-    ApiError::unavailable("busy", Busy.to_string())
+fn not_done(error: NotDone) -> ApiError {
+    let code = match error {
+        NotDone::Busy => "busy",
+        NotDone::Storage(_) => "storage",
+    };
+    ApiError::unavailable(code, error.to_string())
 }
 
 fn stopped() -> ApiError {

@@ -1,4 +1,7 @@
 //! The thread of the root: the sync server over the root's store, apart from the packets because its disk is slow.
+//!
+//! What waits for the root is handled together and stored in one transaction: a disk's flush is what a change costs, and it is the
+//! same for one as for hundreds. Nobody is answered, and no table is sent, before the transaction is on the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +14,7 @@ use acorn_core::sync::message::MESSAGE_MAX;
 use acorn_core::{HashKey, NodeKey};
 use static_cell::ConstStaticCell;
 use tokio::sync::oneshot;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::engine_clock::EngineClock;
 use super::wake::Waker;
@@ -22,16 +25,28 @@ pub type RootServer = Server<4096, 65_536>;
 
 /// Payloads that wait for the root; more are lost, as on a network, and come again.
 const QUEUE: usize = 4096;
+/// The most messages in one transaction: those behind them don't wait longer than for these.
+const TOGETHER: usize = 1_024;
+/// How long the root waits before it looks again at a store that it could not read.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the root looks for what has come to its end.
 const EXPIRY: Duration = Duration::from_secs(1);
 
 static SERVER: ConstStaticCell<RootServer> = ConstStaticCell::new(RootServer::new());
 
-type Operation = Box<dyn FnOnce(&mut Root, acorn_core::time::Instant) + Send>;
+type Operation = Box<dyn FnOnce(&mut Root, acorn_core::time::Instant) -> Answer + Send>;
+/// Tells whoever asked what came of it, once it is known whether it is stored.
+type Answer = Box<dyn FnOnce(Result<(), NotDone>) + Send>;
 
 enum ToManager {
     Payload(Sender, Vec<u8>),
     Operation(Operation),
+}
+
+/// What is told when everything is stored.
+enum Held {
+    Done(Answer),
+    Send(NodeKey, Vec<u8>),
 }
 
 /// What the root wants of the data plane.
@@ -75,27 +90,34 @@ pub struct ManagerHandle {
     overflow: Arc<AtomicU64>,
 }
 
-/// The root's thread has ended, or too much waits for it.
-#[derive(Debug, thiserror::Error)]
-#[error("the root is busy: try again in a moment")]
-pub struct Busy;
+/// An operation was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotDone {
+    /// The root's thread has ended, or too much waits for it.
+    #[error("the root is busy: try again in a moment")]
+    Busy,
+    /// The store failed.
+    #[error("{0}")]
+    Storage(String),
+}
 
 impl ManagerHandle {
-    /// Runs an operation on the root and returns what it returns.
+    /// Runs an operation on the root and returns what it returns, when it is stored.
     ///
     /// # Errors
-    /// [`Busy`]; the operation has not run then.
+    /// [`NotDone`]; the operation has changed nothing then.
     pub async fn run<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&mut Root, acorn_core::time::Instant) -> T + Send + 'static,
-    ) -> Result<T, Busy> {
+    ) -> Result<T, NotDone> {
         let (done, result) = oneshot::channel();
         let operation: Operation = Box::new(move |root, now| {
+            let outcome = operation(root, now);
             // Whoever asked may have gone; what was done stays done.
-            let _ = done.send(operation(root, now));
+            Box::new(move |stored| drop(done.send(stored.map(|()| outcome))))
         });
-        self.to.try_send(ToManager::Operation(operation)).map_err(|_| Busy)?;
-        result.await.map_err(|_| Busy)
+        self.to.try_send(ToManager::Operation(operation)).map_err(|_| NotDone::Busy)?;
+        result.await.map_err(|_| NotDone::Busy)?
     }
 
     /// Payloads that were lost because the root was too slow.
@@ -149,27 +171,27 @@ impl Manager {
         }
         let mut next_expiry = Instant::now();
         let mut out = [0; MESSAGE_MAX];
+        let mut messages = Vec::new();
         loop {
+            self.root.begin();
             let now = self.time();
             if Instant::now() >= next_expiry {
                 next_expiry = Instant::now() + EXPIRY;
                 let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 self.root.expire(now, unix);
             }
+            let answers: Vec<_> = messages.drain(..).filter_map(|message| self.handle(message, &mut out)).collect();
             self.server.handle_timeout(now, &mut self.root);
-            if self.flush(now, &mut out).is_err() {
+            let stored = self.finish();
+            if self.answer(answers, &stored).is_err() || self.flush(now, &mut out).is_err() {
                 return;
             }
             let due = self.server.poll_timeout().map(|at| self.clock.when(at));
             let until = due.map_or(next_expiry, |due| due.min(next_expiry));
             match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(message) => {
-                    self.handle(message, &mut out);
-                    // What else has come is handled before anything is sent: answers to a burst share the work.
-                    for _ in 0..QUEUE {
-                        let Ok(message) = self.from.try_recv() else { break };
-                        self.handle(message, &mut out);
-                    }
+                    messages.push(message);
+                    messages.extend(self.from.try_iter().take(TOGETHER));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -177,24 +199,53 @@ impl Manager {
         }
     }
 
-    fn handle(&mut self, message: ToManager, out: &mut [u8]) {
+    /// Does what a message asks for. What is to be answered waits for [`finish`](Self::finish).
+    fn handle(&mut self, message: ToManager, out: &mut [u8]) -> Option<Held> {
         let now = self.time();
         match message {
-            ToManager::Operation(operation) => operation(&mut self.root, now),
-            ToManager::Payload(from, payload) => {
-                match self.server.handle(now, from, &payload, &mut self.root, out) {
-                    Ok(Some(len)) => {
-                        // Keys first: the answer may be for one that has just become known.
-                        self.pass_keys();
-                        let payload = out.get(..len).unwrap_or_default().to_vec();
-                        let _ = self.to.send(FromManager::Send { to: from.key, payload });
-                        self.waker.wake();
-                    }
-                    Ok(None) => {}
-                    Err(error) => debug!(?error, key = %from.key, "a message of a node was refused"),
+            ToManager::Operation(operation) => Some(Held::Done(operation(&mut self.root, now))),
+            ToManager::Payload(from, payload) => match self.server.handle(now, from, &payload, &mut self.root, out) {
+                Ok(Some(len)) => Some(Held::Send(from.key, out.get(..len).unwrap_or_default().to_vec())),
+                Ok(None) => None,
+                Err(error) => {
+                    debug!(?error, key = %from.key, "a message of a node was refused");
+                    None
                 }
+            },
+        }
+    }
+
+    /// Stores what has been done since the root began.
+    fn finish(&mut self) -> Result<(), NotDone> {
+        let Err(failed) = self.root.finish() else {
+            return Ok(());
+        };
+        error!(error = %failed, "what was asked for is refused");
+        while let Err(error) = self.root.reload(self.time()) {
+            error!(%error, "the root waits for its store");
+            std::thread::sleep(STORE_PATIENCE);
+        }
+        Err(NotDone::Storage(failed.to_string()))
+    }
+
+    /// Gives the answers that were held back. Nodes get none when nothing was stored: they ask again. An error when the data plane
+    /// has ended.
+    fn answer(&mut self, answers: Vec<Held>, stored: &Result<(), NotDone>) -> Result<(), ()> {
+        // Keys first: an answer may be for one that has just become known.
+        if self.pass_keys() {
+            self.waker.wake();
+        }
+        for answer in answers {
+            match answer {
+                Held::Done(done) => done(stored.clone()),
+                Held::Send(to, payload) if stored.is_ok() => {
+                    self.to.send(FromManager::Send { to, payload }).map_err(|_| ())?;
+                    self.waker.wake();
+                }
+                Held::Send(..) => {}
             }
         }
+        Ok(())
     }
 
     /// Sends what there is to send. An error when the data plane has ended.

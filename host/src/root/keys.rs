@@ -6,6 +6,7 @@ use acorn_core::time::Instant;
 use super::Root;
 use super::draft::Draft;
 use super::row::{JoinKeyRow, Row};
+use super::state::State;
 use super::store::StoreError;
 
 /// A key that the manager's tunnels must answer.
@@ -106,15 +107,7 @@ impl Root {
     /// All keys that the tunnels must answer, except the manager's own. Changes from then on come from
     /// [`poll_key_event`](Self::poll_key_event).
     pub fn known_keys(&self) -> impl Iterator<Item = KnownKey> + '_ {
-        let nodes = self.state.nodes.values().map(|node| KnownKey {
-            key: node.row.key,
-            endpoint: node.row.endpoint,
-            join: false,
-        });
-        let registered = self.state.registered_keys.iter().filter(|key| !self.state.node_keys.contains_key(key));
-        let registered = registered.map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: false });
-        let joining = self.state.join_keys.keys().map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: true });
-        nodes.chain(registered).chain(joining).filter(|known| known.key != self.own.key)
+        known_keys(&self.state).filter(|known| known.key != self.own.key)
     }
 
     /// The next change of the set of known keys. A key that is there already may be added again.
@@ -135,4 +128,13 @@ impl Root {
             && !self.state.node_keys.contains_key(key)
             && !self.state.join_keys.contains_key(key)
     }
+}
+
+pub(super) fn known_keys(state: &State) -> impl Iterator<Item = KnownKey> + '_ {
+    let nodes =
+        state.nodes.values().map(|node| KnownKey { key: node.row.key, endpoint: node.row.endpoint, join: false });
+    let registered = state.registered_keys.iter().filter(|key| !state.node_keys.contains_key(key));
+    let registered = registered.map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: false });
+    let joining = state.join_keys.keys().map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: true });
+    nodes.chain(registered).chain(joining)
 }

@@ -1,16 +1,21 @@
 //! The root: the durable owner of all addresses, services and worker subnets.
 //!
 //! [`Root`] is the state behind a sync server, [`Directory`](acorn_core::sync::directory::Directory), and behind the operator's
-//! commands. It lives in one redb file. Each operation is planned on the state in memory, stored in **one** transaction, and only
-//! then applied in memory: it happens whole or not at all, also when the process dies in the middle, and what was answered is on the
-//! disk. A disk's flush per change is the price; changes of several requests are not put together.
+//! commands. It lives in one redb file. Each operation is planned on the state in memory and stored in **one** transaction: it
+//! happens whole or not at all, also when the process dies in the middle, and what was answered is on the disk.
+//!
+//! A disk's flush is the price of a transaction, so operations that wait together share one: between [`Root::begin`] and
+//! [`Root::finish`] each is planned on the state with those before it applied, and nobody may be told anything before `finish` has
+//! stored all of them. When it can't, [`Root::reload`] takes the state from the store again. An operation by itself is stored first
+//! and applied in memory then.
 //!
 //! - `row` and `store`: what is in the file, and how it is opened without harming one that can't be used.
 //! - `state`: the same in memory, with indexes, liveness and versions. `load` checks a file's rows on their way in.
 //! - `pool` and `addresses`: who owns which address, and which is next. `draft`: an operation in the making.
-//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `directory`: the sync server's view.
+//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `batch`: several of them at once. `directory`: the sync server's view.
 
 mod addresses;
+mod batch;
 mod clock;
 mod directory;
 mod draft;
@@ -48,14 +53,18 @@ use clock::Clock;
 use row::{Counters, Edit, Row};
 use settings::Limits;
 use state::State;
-use store::Store;
+use store::{OwnFile, Redb, Store};
 
 /// The name of the root's file in the state directory.
 pub const FILE_NAME: &str = "root.redb";
 
 /// The root's state. See the module's documentation.
 pub struct Root {
-    store: Store,
+    store: Box<dyn Store>,
+    /// What is applied in memory and waits for its transaction.
+    batch: Option<Vec<Edit>>,
+    /// The last commit succeeded.
+    is_sound: bool,
     state: State,
     settings: RootSettings,
     limits: Limits,
@@ -82,17 +91,17 @@ impl Root {
         now: Instant,
         unix: u64,
     ) -> Result<Self, OpenError> {
-        let mut examined = store::examine(path)?;
+        let mut store = Redb::on(OwnFile::open(path)?, path);
         let clock = Clock::new(now, unix);
         let limits = Limits::default();
-        let rows = std::mem::take(&mut examined.rows);
+        let rows = store.read()?;
         let state = load::load(rows, plan, &settings, &limits, now, &clock).map_err(|fault| fault.at(path))?;
-        let store = examined.adopt(path)?;
-        Ok(Self::with(store, state, settings, limits, own, now, clock))
+        store.adopt()?;
+        Ok(Self::with(Box::new(store), state, settings, limits, own, now, clock))
     }
 
     fn with(
-        store: Store,
+        store: Box<dyn Store>,
         state: State,
         settings: RootSettings,
         limits: Limits,
@@ -103,7 +112,9 @@ impl Root {
         // One that has never spoken with its own key has never had a table.
         let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
         let unheard = confirmed.map(|(id, _)| *id).collect();
-        Self { store, state, settings, limits, own, clock, opened: now, unheard, acknowledged: BTreeMap::new() }
+        let acknowledged = BTreeMap::new();
+        let (batch, is_sound) = (None, true);
+        Self { store, batch, is_sound, state, settings, limits, own, clock, opened: now, unheard, acknowledged }
     }
 
     /// Stores the edits of one operation, then applies them.
@@ -114,11 +125,22 @@ impl Root {
         if let Some(version_ceiling) = self.state.next_ceiling(edits.len()) {
             raise_ceiling(&mut edits, self.state.counters, version_ceiling);
         }
-        self.store.commit(&edits)?;
+        self.store(&edits)?;
         for edit in edits {
             self.state.apply(now, &self.clock, edit);
         }
         Ok(())
+    }
+
+    /// Stores edits, or puts them to those that wait.
+    fn store(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
+        if let Some(batch) = &mut self.batch {
+            batch.extend_from_slice(edits);
+            return Ok(());
+        }
+        let stored = self.store.commit(edits);
+        self.is_sound = stored.is_ok();
+        stored
     }
 
     /// The same for the request of a node.
@@ -144,7 +166,7 @@ impl Root {
             return;
         };
         let row = Row::Counters(Counters { version_ceiling, ..self.state.counters });
-        match self.store.commit(&[Edit::Put(row)]) {
+        match self.store(&[Edit::Put(row)]) {
             Ok(()) => self.state.counters.version_ceiling = version_ceiling,
             Err(error) => tracing::error!(%error, "the versions of tables could not be stored"),
         }

@@ -94,7 +94,7 @@ pub(super) struct State {
     /// The last versions of removed services that still have withdrawn addresses.
     gone: BTreeMap<ServiceId, u32>,
     /// No table is of a higher version.
-    highest_version: u32,
+    pub(super) highest_version: u32,
     removals_max: usize,
     version_step: u32,
     retention: Duration,
@@ -193,7 +193,7 @@ impl State {
 
     /// Ends the taking in of a file: all tables are of the version that no table was above, and nothing has happened yet.
     pub(super) fn begin(&mut self) {
-        let version = self.counters.version_ceiling.max(1);
+        let version = self.counters.version_ceiling.max(self.highest_version).max(1);
         self.highest_version = version;
         for service in self.services.values_mut() {
             service.version = version;

@@ -1,10 +1,12 @@
 //! How instances are picked: what nodes say of it, what of it lasts, and files from before it could be said.
 
+use std::path::Path;
+
 use acorn_core::sync::directory::Change;
 use acorn_core::sync::message::InstanceRecord;
 use redb::{Builder, ReadableTable, TableDefinition};
 
-use super::super::store::{Store, read_image};
+use super::super::store::{Redb, Store, read_image};
 use super::*;
 
 const NOTHING: Adjustment = Adjustment { weight: None, priority: None, load: None, draining: None };
@@ -204,9 +206,9 @@ fn a_file_from_before_loads_and_is_brought_to_the_present_format() {
     for writes in 0.. {
         let dying = old.copy();
         let rows = read_image(&dying.bytes()).unwrap();
-        let store = Store::on(dying.clone()).unwrap();
+        let mut store = Redb::on(dying.clone(), Path::new("a disk in memory"));
         dying.die_after(writes);
-        let upgraded = store.upgrade().is_ok();
+        let upgraded = store.adopt().is_ok();
         for bytes in [dying.bytes(), dying.synced()] {
             assert_eq!(read_image(&bytes).unwrap(), rows);
             open(&Disk::of(bytes));

@@ -1,6 +1,7 @@
 //! A disk in memory that can break, and can be looked at as it is when the process dies or the power fails.
 
 use std::io::{Error, Result};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use acorn_core::addr::AddressPlan;
@@ -11,7 +12,7 @@ use super::super::Root;
 use super::super::clock::Clock;
 use super::super::load::load;
 use super::super::settings::Limits;
-use super::super::store::{Fault, Store, read_image};
+use super::super::store::{Fault, Medium, OpenError, Redb, Store, read_image};
 use super::{SETTINGS, own};
 
 #[derive(Clone, Debug, Default)]
@@ -44,13 +45,9 @@ impl Disk {
         let is_new = self.bytes().is_empty();
         let rows = if is_new { Vec::new() } else { read_image(&self.bytes())? };
         let state = load(rows, plan, &SETTINGS, &limits, now, &clock)?;
-        let store = Store::on(self.clone()).map_err(|error| Fault::Damaged(error.to_string()))?;
-        if is_new {
-            store.initialise().unwrap();
-        } else {
-            store.upgrade().unwrap();
-        }
-        Ok(Root::with(store, state, SETTINGS, limits, own(), now, clock))
+        let mut store = Redb::on(self.clone(), Path::new("a disk in memory"));
+        store.adopt().map_err(|error| Fault::Damaged(error.to_string()))?;
+        Ok(Root::with(Box::new(store), state, SETTINGS, limits, own(), now, clock))
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -78,6 +75,11 @@ impl Disk {
         content.synced = content.bytes.clone();
     }
 
+    /// It works again.
+    pub(super) fn repair(&self) {
+        self.content().writes_left = None;
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.content().writes_left == Some(0)
     }
@@ -97,6 +99,18 @@ impl Content {
                 Ok(())
             }
         }
+    }
+}
+
+impl Medium for Disk {
+    type Backend = Self;
+
+    fn image(&mut self) -> std::result::Result<Vec<u8>, OpenError> {
+        Ok(self.bytes())
+    }
+
+    fn backend(&self) -> std::result::Result<Self, redb::DatabaseError> {
+        Ok(self.clone())
     }
 }
 

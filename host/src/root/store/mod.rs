@@ -1,0 +1,116 @@
+//! Where the root's rows are: a store that takes the edits of operations, all or none.
+
+mod redb;
+
+use std::path::{Path, PathBuf};
+
+use super::row::{Edit, Row};
+
+#[cfg(test)]
+pub(super) use self::redb::{Medium, read_image};
+pub(super) use self::redb::{OwnFile, Redb};
+
+/// The version of what is stored.
+pub(super) const FORMAT: u32 = 2;
+
+/// A place for rows.
+pub(super) trait Store: Send {
+    /// What it is called in messages.
+    fn name(&self) -> &Path;
+
+    /// Reads all rows, in the order of their keys, and writes nothing: at the start, and after a failed commit, which may have
+    /// happened all the same.
+    ///
+    /// # Errors
+    /// [`OpenError`]; what is there is as it was.
+    fn read(&mut self) -> Result<Vec<Row>, OpenError>;
+
+    /// Makes ready for writing what has been read and found good.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    fn adopt(&mut self) -> Result<(), OpenError>;
+
+    /// Stores all edits or none. They are durable when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a later commit may succeed.
+    fn commit(&mut self, edits: &[Edit]) -> Result<(), StoreError>;
+}
+
+/// Why the root can't start from its file. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system does not let us.
+    #[error("can't open the root's state {}: {source}. Check that the directory exists and that this user may write to it", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("the root's state {} is in use by another process: stop that one first, or choose another state directory", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not what this program wrote.
+    #[error("the root's state {} is damaged ({detail}). It was left as it is: restore it from a backup, or move it away to start anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error("the root's state {} has format {found}, this version of acorn knows formats up to {FORMAT}. It was left as it is: use the newer acorn", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Something in it has an address that the configured pools do not have.
+    #[error("the root's state {} does not fit the configured address pools: {what}. It was left as it is: configure pools that hold it", path.display())]
+    OutsidePlan {
+        /// The file.
+        path: PathBuf,
+        /// What has which address.
+        what: String,
+    },
+}
+
+/// A change could not be stored. It has not happened; only when the disk failed at the very end of it, it may have, and the root
+/// looks then.
+#[derive(Debug, thiserror::Error)]
+#[error("the change could not be stored in {name}: {reason}. Check the disk, then try again")]
+pub struct StoreError {
+    name: String,
+    reason: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl StoreError {
+    pub(super) fn new(name: &str, reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { name: name.to_owned(), reason: reason.into() }
+    }
+}
+
+/// What is wrong with a file's content.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Damaged(String),
+    Newer(u32),
+    OutsidePlan(String),
+}
+
+impl Fault {
+    pub(super) fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Damaged(detail) => OpenError::Damaged { path, detail },
+            Self::Newer(found) => OpenError::NewerFormat { path, found },
+            Self::OutsidePlan(what) => OpenError::OutsidePlan { path, what },
+        }
+    }
+}
