@@ -107,7 +107,11 @@ impl Manager {
             v4: None,
             v6: None,
         };
-        let request = ServiceRequest { name: name.parse().expect("a service's name"), addresses: vec![address] };
+        let request = ServiceRequest {
+            name: name.parse().expect("a service's name"),
+            addresses: vec![address],
+            fixed: Vec::new(),
+        };
         self.root.create_service(now, request).expect("the service is created").service_ips[0].1
     }
 

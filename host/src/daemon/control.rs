@@ -20,8 +20,8 @@ use crate::api::types::{
 };
 use crate::config::{Config, Role};
 use crate::identity::{JoinToken, NodeKey};
-use crate::root::{AddressRequest, KeyError, ServiceError, ServiceInfo};
-use crate::sla::{ServiceName, ServiceRequest, WantedAddress};
+use crate::root::{AddressRequest, FixedAddress, KeyError, ServiceError, ServiceInfo};
+use crate::sla::{InstanceAddress, ServiceName, ServiceRequest, WantedAddress};
 
 /// The daemon as its API sees it.
 pub struct Control {
@@ -135,27 +135,8 @@ impl Backend for Control {
 
     async fn create_services(&self, wanted: Vec<ServiceRequest>) -> Result<Services, ApiError> {
         let wanted: Vec<_> = wanted.into_iter().map(root_request).collect();
-        let created = self
-            .manager()?
-            .run(move |root, now| {
-                let mut created: Vec<ServiceInfo> = Vec::new();
-                for request in wanted {
-                    match root.create_service(now, request) {
-                        Ok(info) => created.push(info),
-                        Err(error) => {
-                            // All of an SLA or nothing: what had been created has no instances yet and can go again.
-                            for info in &created {
-                                root.remove_service(now, &info.name)?;
-                            }
-                            return Err(error);
-                        }
-                    }
-                }
-                Ok(created)
-            })
-            .await
-            .map_err(not_done)?
-            .map_err(|error| service_error(&error))?;
+        let created = self.manager()?.run(move |root, now| root.create_services(now, wanted)).await;
+        let created = created.map_err(not_done)?.map_err(|error| service_error(&error))?;
         Ok(Services { services: created.into_iter().map(service).collect() })
     }
 
@@ -196,7 +177,12 @@ impl Backend for Control {
 fn root_request(request: ServiceRequest) -> crate::root::ServiceRequest {
     let address =
         |WantedAddress { policy, v4, v6 }| AddressRequest { ip_type: policy.ip_type, block: policy.block, v4, v6 };
-    crate::root::ServiceRequest { name: request.name, addresses: request.addresses.into_iter().map(address).collect() }
+    let fixed = |InstanceAddress { number, address }| FixedAddress { number, address };
+    crate::root::ServiceRequest {
+        name: request.name,
+        addresses: request.addresses.into_iter().map(address).collect(),
+        fixed: request.instances.into_iter().map(fixed).collect(),
+    }
 }
 
 /// A service with its addresses in the order of the registry; those of policies that it does not know come last.
@@ -239,7 +225,9 @@ fn service_error(error: &ServiceError) -> ApiError {
     let message = error.to_string();
     match error {
         ServiceError::NotFound(_) => ApiError::not_found("no_such_service", message),
-        ServiceError::OutsidePlan { .. } | ServiceError::Malformed => ApiError::bad_request("bad_address", message),
+        ServiceError::OutsidePlan { .. } | ServiceError::InstanceOutsidePlan { .. } | ServiceError::Malformed => {
+            ApiError::bad_request("bad_address", message)
+        }
         ServiceError::AlreadyExists(_) => ApiError::conflict("already_exists", message),
         ServiceError::InUse { .. } => ApiError::conflict("in_use", message),
         ServiceError::AddressTaken { .. } | ServiceError::AddressResting { .. } => {
@@ -281,8 +269,10 @@ mod tests {
             .into_iter()
             .map(|policy| WantedAddress { v4: None, v6: Some(policy.example_v6()), policy })
             .collect();
-        let request = root_request(ServiceRequest { name: name.clone(), addresses: addresses.clone() });
+        let instances = vec![InstanceAddress { number: 3, address: [10, 30, 0, 9].into() }];
+        let request = root_request(ServiceRequest { name: name.clone(), addresses: addresses.clone(), instances });
         assert_eq!(request.name, name);
+        assert_eq!(request.fixed, [FixedAddress { number: 3, address: [10, 30, 0, 9].into() }]);
         assert_eq!(request.addresses.len(), addresses.len());
         for (asked, wanted) in request.addresses.into_iter().zip(addresses) {
             let expected =

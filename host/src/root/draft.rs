@@ -91,10 +91,12 @@ impl<'a> Draft<'a> {
         Some(address)
     }
 
-    /// The next instance IP; for a host from the top of both pools.
-    pub(super) fn claim_instance_ip(&mut self, from_top: bool) -> Option<Dual> {
-        let v4 = self.state.addresses.next_v4(self.now, &self.claimed, from_top)?;
-        let v6 = self.state.addresses.next_instance_v6(self.now, &self.claimed, from_top)?;
+    /// The next instance IP, or what the service keeps for this instance; for a host from the top of both pools.
+    pub(super) fn claim_instance_ip(&mut self, id: InstanceId, from_top: bool) -> Option<Dual> {
+        let service = self.state.services.get(&id.service);
+        let (fixed_v4, fixed_v6) = service.map_or((None, None), |service| service.row.fixed_of(id.number));
+        let v4 = fixed_v4.or_else(|| self.state.addresses.next_v4(self.now, &self.claimed, from_top))?;
+        let v6 = fixed_v6.or_else(|| self.state.addresses.next_instance_v6(self.now, &self.claimed, from_top))?;
         self.claim(Resource::Address(v4.into()));
         self.claim(Resource::Address(v6.into()));
         Some(Dual::new(v4, v6))
@@ -152,14 +154,24 @@ impl<'a> Draft<'a> {
         };
         self.withdrawn += 1;
         self.delete(RowKey::Instance(id));
-        self.release_addresses(id.service, instance.row.instance_ip);
+        let pair = instance.row.instance_ip;
+        let service = self.state.services.get(&id.service);
+        for address in [IpAddr::V4(pair.v4), IpAddr::V6(pair.v6)] {
+            if !service.is_some_and(|service| service.row.keeps(address)) {
+                self.release_address(id.service, address);
+            }
+        }
     }
 
     /// Takes a service out, which has no instances. Its addresses wait for the clients to know.
     pub(super) fn remove_service(&mut self, id: ServiceId, row: &ServiceRow) {
         self.delete(RowKey::Service(id));
         for ip in &row.ips {
-            self.release_addresses(id, ip.address);
+            self.release_address(id, ip.address.v4.into());
+            self.release_address(id, ip.address.v6.into());
+        }
+        for fixed in &row.fixed {
+            self.release_address(id, fixed.address);
         }
     }
 
@@ -175,11 +187,8 @@ impl<'a> Draft<'a> {
         self.put(Row::Release(resource, ReleaseRow::Quarantine { until_unix_ms }));
     }
 
-    fn release_addresses(&mut self, service: ServiceId, address: Dual) {
-        let since_unix_ms = self.clock.unix_ms(self.now);
-        for address in [IpAddr::V4(address.v4), IpAddr::V6(address.v6)] {
-            let row = ReleaseRow::Withdrawn { service, since_unix_ms };
-            self.put(Row::Release(Resource::Address(address), row));
-        }
+    fn release_address(&mut self, service: ServiceId, address: IpAddr) {
+        let row = ReleaseRow::Withdrawn { service, since_unix_ms: self.clock.unix_ms(self.now) };
+        self.put(Row::Release(Resource::Address(address), row));
     }
 }

@@ -54,7 +54,7 @@ impl Root {
         let instance_ip = match before {
             Some(row) => row.instance_ip,
             None if draft.instance_count() >= self.limits.instances => return Err(Refusal::Full),
-            None => draft.claim_instance_ip(from_top).ok_or(Refusal::AddressesExhausted)?,
+            None => draft.claim_instance_ip(instance, from_top).ok_or(Refusal::AddressesExhausted)?,
         };
         let epoch = node.row.epoch;
         let is_new = before.is_none_or(|row| row.node != id);
@@ -177,6 +177,9 @@ fn host_service(draft: &mut Draft<'_>, node: NodeId) -> Result<ServiceId, Refusa
         return Ok(*id);
     }
     let id = draft.new_service_id().ok_or(Refusal::Full)?;
-    draft.put(Row::Service(id, ServiceRow { name: ServiceName::EMPTY, host: Some(node), ips: Vec::new() }));
+    draft.put(Row::Service(
+        id,
+        ServiceRow { name: ServiceName::EMPTY, host: Some(node), ips: Vec::new(), fixed: Vec::new() },
+    ));
     Ok(id)
 }

@@ -68,6 +68,10 @@ fn check_service(state: &State, id: ServiceId, row: &ServiceRow) -> Result<(), F
     for ip in &row.ips {
         check_addresses(state, ip.address, PoolId::PolicyV6(ip.block), &format!("service {}", row.name))?;
     }
+    for fixed in &row.fixed {
+        let who = format!("instance {} of service {}", fixed.number, row.name);
+        check_address(state, fixed.address, instance_pool(fixed.address), &who)?;
+    }
     Ok(())
 }
 
@@ -83,23 +87,38 @@ fn check_instance(state: &State, id: InstanceId, row: &InstanceRow) -> Result<()
             id.number, id.service.0
         )));
     }
-    check_addresses(
-        state,
-        row.instance_ip,
-        PoolId::InstanceV6,
-        &format!("instance {} of service {}", id.number, id.service.0),
-    )
+    let service = state.services.get(&id.service);
+    let (v4, v6) = service.map_or((None, None), |service| service.row.fixed_of(id.number));
+    let who = format!("instance {} of service {}", id.number, id.service.0);
+    let pair = [(row.instance_ip.v4.into(), v4.map(IpAddr::V4)), (row.instance_ip.v6.into(), v6.map(IpAddr::V6))];
+    for (address, fixed) in pair {
+        match fixed {
+            // Its service has it already, for this instance.
+            Some(fixed) if fixed == address => {}
+            Some(_) => return Err(Fault::Damaged(format!("{who} does not have the address that is kept for it"))),
+            None => check_address(state, address, instance_pool(address), &who)?,
+        }
+    }
+    Ok(())
+}
+
+/// Where the addresses of instances come from.
+fn instance_pool(address: IpAddr) -> PoolId {
+    if address.is_ipv4() { PoolId::V4 } else { PoolId::InstanceV6 }
 }
 
 fn check_addresses(state: &State, pair: Dual, v6: PoolId, who: &str) -> Result<(), Fault> {
-    for (address, pool) in [(IpAddr::V4(pair.v4), PoolId::V4), (IpAddr::V6(pair.v6), v6)] {
-        let resource = Resource::Address(address);
-        if state.addresses.locate(resource).map(|(pool, _)| pool) != Some(pool) {
-            return Err(Fault::OutsidePlan(format!("{who} has the address {address}")));
-        }
-        if state.addresses.slot(resource) == Some(Slot::Taken) {
-            return Err(Fault::Damaged(format!("the address {address} has two owners")));
-        }
+    check_address(state, pair.v4.into(), PoolId::V4, who)?;
+    check_address(state, pair.v6.into(), v6, who)
+}
+
+fn check_address(state: &State, address: IpAddr, pool: PoolId, who: &str) -> Result<(), Fault> {
+    let resource = Resource::Address(address);
+    if state.addresses.locate(resource).map(|(pool, _)| pool) != Some(pool) {
+        return Err(Fault::OutsidePlan(format!("{who} has the address {address}")));
+    }
+    if state.addresses.slot(resource) == Some(Slot::Taken) {
+        return Err(Fault::Damaged(format!("the address {address} has two owners")));
     }
     Ok(())
 }

@@ -42,9 +42,9 @@ use acorn_core::sync::message::{ManagerRecord, Refusal};
 use acorn_core::time::Instant;
 
 pub use keys::{KeyError, KeyEvent, KnownKey};
-pub use services::{AddressRequest, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest};
+pub use services::{AddressRequest, FixedAddress, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest};
 pub use settings::{
-    INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
+    FIXED_MAX, INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
     REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
 };
 pub use store::{OpenError, StoreError};

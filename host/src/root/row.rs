@@ -3,7 +3,7 @@
 //! A change of these types is a change of the file format: raise [`FORMAT`](super::store::FORMAT) with it, and teach
 //! [`Row::decode`] the format before.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use acorn_core::addr::{Dual, PolicyBlock, WorkerSubnet};
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
@@ -49,6 +49,37 @@ pub(super) struct ServiceRow {
     /// The node whose host's own instance this service holds.
     pub(super) host: Option<NodeId>,
     pub(super) ips: Vec<ServiceIpRow>,
+    /// The addresses that certain instances have, whenever they run. Since format 3.
+    pub(super) fixed: Vec<FixedRow>,
+}
+
+/// An instance IP that was asked for, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FixedRow {
+    /// The instance's number.
+    pub(super) number: u32,
+    pub(super) address: IpAddr,
+}
+
+impl ServiceRow {
+    /// What was asked for of an instance's addresses.
+    pub(super) fn fixed_of(&self, number: u32) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let of_number = || self.fixed.iter().filter(move |fixed| fixed.number == number);
+        let v4 = of_number().find_map(|fixed| match fixed.address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = of_number().find_map(|fixed| match fixed.address {
+            IpAddr::V6(v6) => Some(v6),
+            IpAddr::V4(_) => None,
+        });
+        (v4, v6)
+    }
+
+    /// Whether the service keeps an address when an instance goes.
+    pub(super) fn keeps(&self, address: IpAddr) -> bool {
+        self.fixed.iter().any(|fixed| fixed.address == address)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,10 +195,16 @@ impl Row {
             // An instance had no settings, which are the last that is said of it now.
             return postcard::from_bytes(&[bytes, &postcard::to_stdvec(&SettingsRow::default())?].concat());
         }
+        if format <= 2 && key.first() == Some(&SERVICE) {
+            // A service had no fixed instance addresses, which are the last that is said of it now.
+            return postcard::from_bytes(&[bytes, &[0]].concat());
+        }
         postcard::from_bytes(bytes)
     }
 }
 
+/// What the keys of services begin with.
+const SERVICE: u8 = 2;
 /// What the keys of instances begin with.
 const INSTANCE: u8 = 3;
 
@@ -177,7 +214,7 @@ impl RowKey {
         match self {
             Self::Counters => vec![0],
             Self::Node(id) => [&[1][..], &id.0.to_be_bytes()].concat(),
-            Self::Service(id) => [&[2][..], &id.0.to_be_bytes()].concat(),
+            Self::Service(id) => [&[SERVICE][..], &id.0.to_be_bytes()].concat(),
             Self::Instance(id) => [&[INSTANCE][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat(),
             Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[4, 4][..], &v4.octets()].concat(),
             Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[4, 6][..], &v6.octets()].concat(),

@@ -1,5 +1,6 @@
 //! The operator's side of services: create, remove, show.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use acorn_core::addr::{CustomAddressError, Dual, Family, PolicyBlock, WorkerSubnet};
@@ -8,9 +9,11 @@ use acorn_core::sync::message::{IpType, SERVICE_IPS_MAX};
 use acorn_core::time::Instant;
 
 use super::Root;
+use super::addresses::PoolId;
 use super::draft::Draft;
 use super::pool::Slot;
-use super::row::{Resource, Row, ServiceIpRow, ServiceRow};
+use super::row::{FixedRow, Resource, Row, ServiceIpRow, ServiceRow};
+use super::settings::{FIXED_MAX, INSTANCE_NUMBER_MAX};
 use super::state::Service;
 use super::store::StoreError;
 
@@ -34,6 +37,17 @@ pub struct ServiceRequest {
     pub name: ServiceName,
     /// One service IP per policy, 1 to [`SERVICE_IPS_MAX`].
     pub addresses: Vec<AddressRequest>,
+    /// The addresses that certain instances have whenever they run, at most [`FIXED_MAX`] and one per instance and family.
+    pub fixed: Vec<FixedAddress>,
+}
+
+/// An instance IP that belongs to one instance of a service, also while it does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedAddress {
+    /// The instance's number.
+    pub number: u32,
+    /// The address.
+    pub address: IpAddr,
 }
 
 /// A service as it is.
@@ -119,7 +133,9 @@ pub enum ServiceError {
         node: String,
     },
     /// The request names no policy, too many, or one twice; or the service has no name.
-    #[error("a service needs a name and 1 to {SERVICE_IPS_MAX} addresses, each under another policy")]
+    #[error(
+        "a service needs a name, 1 to {SERVICE_IPS_MAX} addresses, each under another policy, and at most {FIXED_MAX} fixed instance addresses, one per instance and family"
+    )]
     Malformed,
     /// The address belongs to somebody.
     #[error("the address {address} belongs to {by}: choose another, or write `auto` to get the next free one")]
@@ -146,6 +162,14 @@ pub enum ServiceError {
         address: IpAddr,
         /// The rule that it breaks.
         reason: CustomAddressError,
+    },
+    /// The address is not one that an instance can have.
+    #[error("the address {address} can't be that of instance {number}: it is not in the pool of instance addresses")]
+    InstanceOutsidePlan {
+        /// The instance's number.
+        number: u32,
+        /// The address.
+        address: IpAddr,
     },
     /// All addresses are taken or resting.
     #[error(
@@ -174,35 +198,51 @@ impl Root {
     /// # Errors
     /// [`ServiceError`]; nothing has changed then.
     pub fn create_service(&mut self, now: Instant, request: ServiceRequest) -> Result<ServiceInfo, ServiceError> {
-        if request.name == ServiceName::EMPTY || !is_well_formed(&request.addresses) {
-            return Err(ServiceError::Malformed);
-        }
-        if self.state.names.contains_key(&request.name) {
-            return Err(ServiceError::AlreadyExists(request.name.into()));
-        }
-        if self.state.names.len() >= self.limits.services {
-            return Err(ServiceError::Full { limit: self.limits.services });
-        }
+        let name = request.name.clone();
+        let created = self.create_services(now, vec![request])?;
+        created.into_iter().next().ok_or(ServiceError::NotFound(name.into()))
+    }
+
+    /// Creates services and gives them their addresses: all services with all of their addresses, or nothing.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; nothing has changed then.
+    pub fn create_services(
+        &mut self,
+        now: Instant,
+        requests: Vec<ServiceRequest>,
+    ) -> Result<Vec<ServiceInfo>, ServiceError> {
+        self.check_requests(&requests)?;
+        let names: Vec<_> = requests.iter().map(|request| request.name.clone()).collect();
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         // What must be certain comes first, so that the rest is not given it.
-        for address in &request.addresses {
-            self.claim_custom(&mut draft, address)?;
+        for request in &requests {
+            for address in &request.addresses {
+                self.claim_custom(&mut draft, address)?;
+            }
+            for fixed in &request.fixed {
+                self.claim_fixed(&mut draft, *fixed)?;
+            }
         }
-        let mut ips = Vec::new();
-        for AddressRequest { ip_type, block, v4, v6 } in request.addresses {
-            let limit = self.state.addresses.plan().last_service_v4();
-            let v4 = v4.or_else(|| draft.claim_v4());
-            let v4 = v4.ok_or(ServiceError::Exhausted { family: Family::V4, limit })?;
-            let v6 = v6.or_else(|| draft.claim_policy_v6(block));
-            let v6 = v6.ok_or(ServiceError::Exhausted { family: Family::V6, limit })?;
-            ips.push(ServiceIpRow { ip_type, block, address: Dual::new(v4, v6) });
+        for request in requests {
+            let mut ips = Vec::new();
+            for AddressRequest { ip_type, block, v4, v6 } in request.addresses {
+                let limit = self.state.addresses.plan().last_service_v4();
+                let v4 = v4.or_else(|| draft.claim_v4());
+                let v4 = v4.ok_or(ServiceError::Exhausted { family: Family::V4, limit })?;
+                let v6 = v6.or_else(|| draft.claim_policy_v6(block));
+                let v6 = v6.ok_or(ServiceError::Exhausted { family: Family::V6, limit })?;
+                ips.push(ServiceIpRow { ip_type, block, address: Dual::new(v4, v6) });
+            }
+            let id = draft.new_service_id().ok_or(ServiceError::Full { limit: self.limits.services })?;
+            let fixed = request.fixed.iter().map(|fixed| FixedRow { number: fixed.number, address: fixed.address });
+            let row = ServiceRow { name: request.name, host: None, ips, fixed: fixed.collect() };
+            draft.put(Row::Service(id, row));
         }
-        let id = draft.new_service_id().ok_or(ServiceError::Full { limit: self.limits.services })?;
-        let row = ServiceRow { name: request.name.clone(), host: None, ips };
-        draft.put(Row::Service(id, row));
         let edits = draft.into_edits();
         self.commit(now, edits)?;
-        self.service(&request.name).ok_or(ServiceError::NotFound(request.name.into()))
+        let created = names.into_iter().map(|name| self.service(&name).ok_or(ServiceError::NotFound(name.into())));
+        created.collect()
     }
 
     /// Removes a service that has no instances. Its addresses are free again when all clients know, after the quarantine; its
@@ -286,6 +326,35 @@ impl Root {
         }
     }
 
+    fn check_requests(&self, requests: &[ServiceRequest]) -> Result<(), ServiceError> {
+        let mut names = BTreeSet::new();
+        for request in requests {
+            let name = &request.name;
+            if *name == ServiceName::EMPTY || !is_well_formed(&request.addresses) || !is_fixed_once(&request.fixed) {
+                return Err(ServiceError::Malformed);
+            }
+            if self.state.names.contains_key(name) || !names.insert(name) {
+                return Err(ServiceError::AlreadyExists(name.clone().into()));
+            }
+        }
+        if self.state.names.len().saturating_add(requests.len()) > self.limits.services {
+            return Err(ServiceError::Full { limit: self.limits.services });
+        }
+        Ok(())
+    }
+
+    fn claim_fixed(
+        &self,
+        draft: &mut Draft<'_>,
+        FixedAddress { number, address }: FixedAddress,
+    ) -> Result<(), ServiceError> {
+        let pool = self.state.addresses.locate(Resource::Address(address)).map(|(pool, _)| pool);
+        if !matches!(pool, Some(PoolId::V4 | PoolId::InstanceV6)) {
+            return Err(ServiceError::InstanceOutsidePlan { number, address });
+        }
+        self.claim_address(draft, address)
+    }
+
     /// Reserves the addresses that are asked for by themselves.
     fn claim_custom(&self, draft: &mut Draft<'_>, request: &AddressRequest) -> Result<(), ServiceError> {
         let plan = self.state.addresses.plan();
@@ -316,7 +385,7 @@ impl Root {
     /// Whose an address is, for people.
     fn owner(&self, address: IpAddr) -> String {
         let Some(subject) = self.state.addresses.owner(address) else {
-            return "another policy of the same request".to_owned();
+            return "something else in the same request".to_owned();
         };
         let Some(service) = self.state.services.get(&subject.service) else {
             return "nobody".to_owned();
@@ -338,4 +407,11 @@ fn is_well_formed(addresses: &[AddressRequest]) -> bool {
         addresses[..place].iter().all(|other| one.ip_type != other.ip_type && one.block != other.block)
     });
     is_distinct && !addresses.is_empty() && addresses.len() <= SERVICE_IPS_MAX
+}
+
+fn is_fixed_once(fixed: &[FixedAddress]) -> bool {
+    let distinct: BTreeSet<_> = fixed.iter().map(|fixed| (fixed.number, fixed.address.is_ipv4())).collect();
+    distinct.len() == fixed.len()
+        && fixed.len() <= FIXED_MAX
+        && fixed.iter().all(|fixed| fixed.number <= INSTANCE_NUMBER_MAX)
 }

@@ -8,6 +8,8 @@ pub const SERVICES_MAX: usize = 65_536;
 pub const INSTANCES_MAX: usize = 65_536;
 /// The highest number that an instance can have in its service.
 pub const INSTANCE_NUMBER_MAX: u32 = 65_535;
+/// The most instance addresses that a service can keep for certain instances.
+pub const FIXED_MAX: usize = 1_024;
 /// The most nodes; the plan's worker subnets are the other limit.
 pub const NODES_MAX: usize = 16_384;
 /// The most join keys that wait for their node.

@@ -305,6 +305,10 @@ impl State {
                 self.unindex_release(Resource::Address(address));
             }
         }
+        for fixed in &row.fixed {
+            self.addresses.take_address(fixed.address, Subject { service: id, instance: Some(fixed.number) });
+            self.unindex_release(Resource::Address(fixed.address));
+        }
         match row.host {
             Some(node) => {
                 self.hosts.insert(node, id);

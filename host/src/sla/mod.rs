@@ -3,6 +3,7 @@
 //! Acorn reads the names and `addresses` of each microservice and lets every other field pass, because an SLA also
 //! speaks to schedulers and runtimes. In `addresses` nothing passes unread: what Acorn doesn't offer is an error.
 
+mod instances;
 mod policy;
 mod reader;
 
@@ -24,6 +25,17 @@ pub struct ServiceRequest {
     pub name: ServiceName,
     /// The addresses that it gets: at least one, each under another policy, in the order of the registry.
     pub addresses: Vec<WantedAddress>,
+    /// The addresses that certain instances get, one per instance and family.
+    pub instances: Vec<InstanceAddress>,
+}
+
+/// The instance IP that a certain instance of a service is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceAddress {
+    /// The instance's number.
+    pub number: u32,
+    /// The address.
+    pub address: IpAddr,
 }
 
 /// An address of a service under one policy.

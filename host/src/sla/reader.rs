@@ -9,7 +9,10 @@ use acorn_core::addr::Family;
 use serde_json::{Map, Value};
 
 use super::policy::AUTO;
-use super::{Choice, Mistake, OfferedPolicy, ServiceName, ServiceRequest, WantedAddress};
+use super::{Choice, InstanceAddress, Mistake, OfferedPolicy, ServiceName, ServiceRequest, WantedAddress};
+
+/// The field of `addresses` for those of instances.
+const INSTANCES: &str = "instances";
 
 pub(super) struct Reader<'o> {
     offered: &'o [OfferedPolicy],
@@ -45,7 +48,7 @@ impl<'o> Reader<'o> {
         let Some(microservice) = self.object(value, path) else { return };
         let service = self.name_part(microservice, path, "microservice_name");
         let service_ns = self.name_part(microservice, path, "microservice_namespace");
-        let mut addresses = self.addresses(microservice, path);
+        let (mut addresses, instances) = self.addresses(microservice, path);
         if addresses.is_empty() {
             addresses.push(WantedAddress::any(OfferedPolicy::round_robin()));
         }
@@ -58,37 +61,52 @@ impl<'o> Reader<'o> {
             }
             Ok(name) => {
                 let fixed = addresses.iter().flat_map(WantedAddress::fixed);
+                let fixed = fixed.chain(instances.iter().map(|instance| instance.address));
                 self.taken.extend(fixed.map(|address| (address, name.clone())));
-                self.requests.push(ServiceRequest { name, addresses });
+                self.requests.push(ServiceRequest { name, addresses, instances });
             }
             Err(error) => self.mistake(path, error.to_string()),
         }
     }
 
-    /// The addresses that a service asks for, in the order of the policies.
-    fn addresses(&mut self, microservice: &Map<String, Value>, path: &str) -> Vec<WantedAddress> {
+    /// The addresses that a service asks for, in the order of the policies, and those of its instances.
+    fn addresses(
+        &mut self,
+        microservice: &Map<String, Value>,
+        path: &str,
+    ) -> (Vec<WantedAddress>, Vec<InstanceAddress>) {
+        let none = (Vec::new(), Vec::new());
         let fields = self.fields();
         for field in fields.iter().filter(|field| microservice.contains_key(*field)) {
             self.mistake(&format!("{path}.{field}"), "belongs into the object `addresses`".to_owned());
         }
         let path = format!("{path}.addresses");
         let addresses = match microservice.get("addresses") {
-            None | Some(Value::Null) => return Vec::new(),
+            None | Some(Value::Null) => return none,
             Some(value) => value,
         };
-        let Some(addresses) = self.object(addresses, &path) else { return Vec::new() };
+        let Some(addresses) = self.object(addresses, &path) else { return none };
         let mut wanted = BTreeMap::new();
         for (field, value) in addresses.iter().filter(|(_, value)| !value.is_null()) {
             let path = format!("{path}.{field}");
             if let Some((place, family)) = self.policy_of(field) {
                 self.address(&mut wanted, place, family, value, &path);
-            } else if field != "instances" {
+            } else if field != INSTANCES {
+                let fields: Vec<_> = fields.iter().cloned().chain([INSTANCES.to_owned()]).collect();
                 self.mistake(&path, format!("unknown field; `addresses` takes {}", listed(&fields)));
-            } else if !value.as_array().is_some_and(Vec::is_empty) {
-                self.mistake(&path, "fixed instance addresses are not offered; leave the field out".to_owned());
             }
         }
-        wanted.into_values().collect()
+        let wanted: Vec<_> = wanted.into_values().collect();
+        let instances = match addresses.get(INSTANCES) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(value) => self.instances(value, &format!("{path}.{INSTANCES}"), &wanted),
+        };
+        (wanted, instances)
+    }
+
+    /// The service before in this SLA that wants an address.
+    pub(super) fn taken_by(&self, address: IpAddr) -> Option<&ServiceName> {
+        self.taken.get(&address)
     }
 
     /// The policy, by its place, and the family that a field is for.
@@ -190,7 +208,7 @@ impl<'o> Reader<'o> {
         value.as_object()
     }
 
-    fn mistake(&mut self, path: &str, rule: String) {
+    pub(super) fn mistake(&mut self, path: &str, rule: String) {
         self.mistakes.push(Mistake { path: path.to_owned(), rule });
     }
 }

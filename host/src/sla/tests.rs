@@ -82,7 +82,7 @@ const PATH: &str = "applications[0].microservices[0]";
 fn an_oakestra_sla_is_read() {
     let name = ServiceName::new("app.ns.nginx.test").unwrap();
     let addresses = vec![wanted("RR", Some("10.30.30.30"), None)];
-    assert_eq!(read(&sla()), Ok(vec![ServiceRequest { name, addresses }]));
+    assert_eq!(read(&sla()), Ok(vec![ServiceRequest { name, addresses, instances: vec![] }]));
 }
 
 #[test]
@@ -115,11 +115,18 @@ fn flags_become_an_sla_that_asks_for_the_same() {
             vec![wanted("RR", None, None), wanted("Nearest", v4, v6), wanted("Lucky", None, Some("fdff:f000::9"))],
         ] {
             let sla = from_flags(&name, &addresses);
-            assert_eq!(read_offered(&sla), Ok(vec![ServiceRequest { name: name.clone(), addresses }]), "{sla}");
+            assert_eq!(
+                read_offered(&sla),
+                Ok(vec![ServiceRequest { name: name.clone(), addresses, instances: vec![] }]),
+                "{sla}"
+            );
         }
     }
     let asked_nothing = read(&from_flags(&name, &[]));
-    assert_eq!(asked_nothing, Ok(vec![ServiceRequest { name, addresses: vec![wanted("RR", None, None)] }]));
+    assert_eq!(
+        asked_nothing,
+        Ok(vec![ServiceRequest { name, addresses: vec![wanted("RR", None, None)], instances: vec![] }])
+    );
 }
 
 #[test]
@@ -281,12 +288,9 @@ fn what_is_not_offered_is_never_ignored() {
     let path = format!("{PATH}.addresses");
     for field in ["cheapest_ip", "cheapest_ip_v6", "rr_ip_v4", "RR_ip", "auto"] {
         let sla = with(&addresses, json!({field: "10.30.0.7"}));
-        let says =
-            "unknown field; `addresses` takes rr_ip, rr_ip_v6, nearest_ip, nearest_ip_v6, lucky_ip and lucky_ip_v6";
+        let says = "unknown field; `addresses` takes rr_ip, rr_ip_v6, nearest_ip, nearest_ip_v6, lucky_ip, lucky_ip_v6 and instances";
         assert_one(read_offered(&sla), &format!("{path}.{field}"), says);
     }
-    let fixed = json!({"instances": [{"from": "10.30.0.1", "to": "10.30.0.2", "start": "0"}]});
-    assert_mistake(&with(&addresses, fixed), &format!("{path}.instances"), "not offered");
     for field in ["rr_ip", "rr_ip_v6", "nearest_ip", "lucky_ip_v6"] {
         let misplaced = with(&format!("{SERVICE}/{field}"), json!("10.30.0.7"));
         assert_one(read_offered(&misplaced), &format!("{PATH}.{field}"), "`addresses`");
@@ -318,4 +322,52 @@ fn all_mistakes_are_reported_at_once() {
     ]) {
         assert!(line.starts_with(path), "{line}");
     }
+}
+
+#[test]
+fn instances_get_the_addresses_that_are_written_for_them() {
+    let read = |instances| {
+        let services = read(&with_addresses(json!({"rr_ip": "auto", "instances": instances}))).unwrap();
+        services[0].instances.iter().map(|i| format!("{} {}", i.number, i.address)).collect::<Vec<_>>()
+    };
+    assert!(read(json!([])).is_empty());
+    let listed = read(json!(["10.30.0.9", "FDFF:0::9", "10.30.0.7"]));
+    assert_eq!(listed, ["0 10.30.0.9", "0 fdff::9", "1 10.30.0.7"], "each family counts by itself");
+    let oakestra =
+        read(json!([{"from": "10.30.0.254", "to": "10.30.1.1", "start": "4"}, {"from": "fdff::1", "start": 5}]));
+    assert_eq!(oakestra, ["4 10.30.0.254", "5 10.30.0.255", "6 10.30.1.0", "7 10.30.1.1", "5 fdff::1"]);
+    assert_eq!(read(json!([{"from": "10.30.0.9", "start": 1}, "10.30.0.7"])), ["1 10.30.0.9", "0 10.30.0.7"]);
+}
+
+#[test]
+fn every_mistake_in_the_addresses_of_instances_has_its_place() {
+    let path = format!("{PATH}.addresses.instances");
+    let range = |from: &str, to: &str| json!({"from": from, "to": to});
+    for (instances, at, says) in [
+        (json!("10.30.0.9"), "", "is not a list"),
+        (json!([7]), "[0]", "7 is not an address"),
+        (json!(["10.30.0.9", "auto"]), "[1]", "\"auto\" is not an address"),
+        (json!([{"from": "10.30.0.9", "until": "10.30.0.10"}]), "[0].until", "unknown field"),
+        (json!([{"to": "10.30.0.9"}]), "[0].from", "null is not an address"),
+        (json!([range("10.30.0.9", "x")]), "[0].to", "\"x\" is not an address"),
+        (json!([range("10.30.0.9", "10.30.0.8")]), "[0].to", "does not come after"),
+        (json!([range("10.30.0.9", "fdff::9")]), "[0].to", "does not come after"),
+        (json!([{"from": "10.30.0.9", "start": "first"}]), "[0].start", "not the number of an instance"),
+        (json!([{"from": "10.30.0.9", "start": 65_536}]), "[0].start", "0 to 65535"),
+        (json!([{"from": "10.30.0.9", "to": "10.30.0.10", "start": 65_535}]), "[0]", "numbers go up to 65535"),
+        (json!(["10.30.0.9", range("10.30.0.8", "10.30.0.9")]), "[1]", "also wanted for instance 0"),
+        (json!(["10.30.0.9", {"from": "10.30.0.8", "start": 0}]), "[1]", "instance 0 has 10.30.0.9 already"),
+        (json!(["10.30.0.5"]), "[0]", "also wanted under RR"),
+        (json!([range("10.30.8.0", "10.30.255.0")]), "[0]", "at most 1024"),
+        (json!([range("::", "ffff::")]), "[0]", "at most 1024"),
+    ] {
+        let sla = with_addresses(json!({"instances": instances, "rr_ip": "10.30.0.5"}));
+        assert_mistake(&sla, &format!("{path}{at}"), says);
+    }
+    let mut twice = with_addresses(json!({"instances": ["10.30.0.9"]}));
+    let mut other = twice["applications"][0]["microservices"][0].clone();
+    other["microservice_name"] = json!("other");
+    twice["applications"][0]["microservices"].as_array_mut().unwrap().push(other);
+    let path = "applications[0].microservices[1].addresses.instances[0]";
+    assert_mistake(&twice, path, "also wanted by app.ns.nginx.test");
 }

@@ -11,7 +11,7 @@ pub(super) use self::redb::{Medium, read_image};
 pub(super) use self::redb::{OwnFile, Redb};
 
 /// The version of what is stored.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// A place for rows.
 pub(super) trait Store: Send {

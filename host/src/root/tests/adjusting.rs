@@ -191,6 +191,12 @@ fn in_format_1(rig: &Rig) -> Disk {
         let new = rows.get(&key[..]).unwrap().unwrap().value().to_vec();
         assert!(new.len() > old.len() && new.starts_with(&old), "{new:?}");
         rows.insert(&key[..], &old[..]).unwrap();
+        // Nor did a service say which addresses are kept for its instances.
+        let service = [2, 0, 0, 0, 1];
+        let new = rows.get(&service[..]).unwrap().unwrap().value().to_vec();
+        let (&nothing_kept, old) = new.split_last().unwrap();
+        assert_eq!(nothing_kept, 0);
+        rows.insert(&service[..], old).unwrap();
     }
     transaction.commit().unwrap();
     disk

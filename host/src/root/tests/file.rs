@@ -17,7 +17,7 @@ fn open(path: &Path) -> Result<Root, OpenError> {
 }
 
 fn request(name: &str) -> ServiceRequest {
-    ServiceRequest { name: named(name), addresses: vec![round_robin(None, None)] }
+    ServiceRequest { name: named(name), addresses: vec![round_robin(None, None)], fixed: Vec::new() }
 }
 
 /// A directory with a file that has a little of everything.
@@ -83,10 +83,10 @@ fn a_file_of_a_newer_format_is_refused_and_left_alone() {
     let (_directory, path) = furnished();
     let database = Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(TableDefinition::<&str, u32>::new("meta")).unwrap().insert("format", 3).unwrap();
+    transaction.open_table(TableDefinition::<&str, u32>::new("meta")).unwrap().insert("format", 4).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    assert!(refusal(&path).contains("has format 3, this version of acorn knows formats up to 2"));
+    assert!(refusal(&path).contains("has format 4, this version of acorn knows formats up to 3"));
 }
 
 #[test]

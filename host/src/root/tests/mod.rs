@@ -78,7 +78,7 @@ impl Rig {
     }
 
     fn create_at(&mut self, name: &str, v4: Option<&str>, v6: Option<&str>) -> Result<ServiceInfo, ServiceError> {
-        let request = ServiceRequest { name: named(name), addresses: vec![round_robin(v4, v6)] };
+        let request = ServiceRequest { name: named(name), addresses: vec![round_robin(v4, v6)], fixed: Vec::new() };
         self.root.create_service(self.now, request)
     }
 

@@ -5,6 +5,7 @@ use acorn_core::policy::Registry;
 use acorn_core::sync::directory::Lookup;
 use acorn_core::sync::message::Subject;
 
+use super::super::FixedAddress;
 use super::*;
 
 #[test]
@@ -145,17 +146,20 @@ fn policies_of_one_request_get_different_addresses() {
         v4: Some("10.30.0.1".parse().unwrap()),
         v6: None,
     };
-    let request = |addresses| ServiceRequest { name: named("s"), addresses };
+    let request = |addresses| ServiceRequest { name: named("s"), addresses, fixed: Vec::new() };
     let both = request(vec![round_robin(None, None), closest.clone()]);
     let service = rig.root.create_service(rig.now, both).unwrap();
     assert_eq!(service.service_ips[0].1, pair("10.30.0.2", "fdff:2000::1"));
     assert_eq!(service.service_ips[1].1, pair("10.30.0.1", "fdff:1000::1"));
     let same = AddressRequest { v4: Some("10.30.0.9".parse().unwrap()), ..closest };
-    let twice =
-        ServiceRequest { name: named("t"), addresses: vec![round_robin(Some("10.30.0.9"), None), same.clone()] };
+    let twice = ServiceRequest {
+        name: named("t"),
+        addresses: vec![round_robin(Some("10.30.0.9"), None), same.clone()],
+        fixed: Vec::new(),
+    };
     assert!(matches!(rig.root.create_service(rig.now, twice), Err(ServiceError::AddressTaken { .. })));
     for addresses in [vec![], vec![same.clone(), same]] {
-        let request = ServiceRequest { name: named("t"), addresses };
+        let request = ServiceRequest { name: named("t"), addresses, fixed: Vec::new() };
         assert!(matches!(rig.root.create_service(rig.now, request), Err(ServiceError::Malformed)));
     }
 }
@@ -167,7 +171,7 @@ fn an_ipv6_address_is_in_the_block_of_its_policy_whichever_that_is() {
         let ip_type = IpType::try_from(format!("Policy{number}").as_str()).unwrap();
         let (block, v6) = (PolicyBlock::new(number).unwrap(), Some(v6.parse().unwrap()));
         let addresses = vec![AddressRequest { ip_type, block, v4: None, v6 }];
-        rig.root.create_service(rig.now, ServiceRequest { name: named(name), addresses })
+        rig.root.create_service(rig.now, ServiceRequest { name: named(name), addresses, fixed: Vec::new() })
     };
     for number in 1..=15 {
         for other in (0..=15).filter(|other| *other != number) {
@@ -197,7 +201,7 @@ fn a_service_can_have_an_address_under_every_registered_policy() {
         v6: None,
     });
     let addresses: Vec<_> = policies.collect();
-    let request = ServiceRequest { name: named("s"), addresses: addresses.clone() };
+    let request = ServiceRequest { name: named("s"), addresses: addresses.clone(), fixed: Vec::new() };
     let service = rig.root.create_service(rig.now, request).unwrap();
     assert_eq!(service.service_ips.len(), addresses.len());
     for (last, ((ip_type, given), asked)) in (1..).zip(service.service_ips.iter().zip(addresses)) {
@@ -275,4 +279,77 @@ fn services_instances_and_keys_have_limits() {
     let full = rig.root.create_join_keys(rig.now, &keys, UNIX + 60);
     assert!(matches!(full, Err(super::super::KeyError::Full { limit: 2 })));
     rig.root.create_join_keys(rig.now, &keys[..2], UNIX + 60).unwrap();
+}
+
+fn request(name: &str, v4: Option<&str>, fixed: &[(u32, &str)]) -> ServiceRequest {
+    let fixed =
+        fixed.iter().map(|(number, address)| FixedAddress { number: *number, address: address.parse().unwrap() });
+    ServiceRequest { name: named(name), addresses: vec![round_robin(v4, None)], fixed: fixed.collect() }
+}
+
+#[test]
+fn several_services_are_created_together_or_not_at_all() {
+    let mut rig = Rig::new();
+    let before = restart::portrait(&rig);
+    for last in [request("a", None, &[]), request("c", Some("10.30.0.2"), &[]), request("c", Some("10.30.0.0"), &[])] {
+        let wanted = vec![request("a", None, &[]), request("b", Some("10.30.0.2"), &[]), last];
+        rig.root.create_services(rig.now, wanted).unwrap_err();
+        assert_eq!(restart::portrait(&rig), before);
+    }
+    let wanted = vec![request("a", None, &[]), request("b", Some("10.30.0.1"), &[]), request("c", None, &[])];
+    let created = rig.root.create_services(rig.now, wanted).unwrap();
+    let addresses: Vec<_> = created.iter().map(|info| info.service_ips[0].1.v4.to_string()).collect();
+    assert_eq!(addresses, ["10.30.0.2", "10.30.0.1", "10.30.0.3"], "what has to be certain comes first");
+    assert_eq!(rig.root.services(), created);
+    rig.restart();
+    assert_eq!(rig.root.services(), created);
+}
+
+#[test]
+fn fixed_addresses_stay_with_their_instances_and_go_with_the_service() {
+    let mut rig = Rig::new();
+    let node = rig.node(1);
+    let fixed = [(0, "10.30.0.1"), (1, "10.30.0.9"), (1, "fdff::9")];
+    let id = rig.root.create_services(rig.now, vec![request("s", None, &fixed)]).unwrap()[0].id;
+    assert_eq!(rig.root.service(&named("s")).unwrap().service_ips[0].1.v4.to_string(), "10.30.0.2");
+    let ips = [pair("10.30.0.1", "fdff::1"), pair("10.30.0.9", "fdff::9"), pair("10.30.0.3", "fdff::2")];
+    for (number, ip) in (0..).zip(ips) {
+        assert_eq!(rig.attach(node, new("s"), number + 1).unwrap().instance_ip, ip);
+    }
+    let again = |rig: &mut Rig| {
+        rig.detach(node, InstanceId { service: id, number: 1 });
+        assert_eq!(rig.root.resolve(&address("10.30.0.9")), Lookup::NotFound);
+        let taken = rig.create_at("t", Some("10.30.0.9"), None);
+        assert!(matches!(taken, Err(ServiceError::AddressTaken { .. })), "{taken:?}");
+        rig.restart();
+        assert_eq!(rig.attach(node, new("s"), 2).unwrap().instance_ip, ips[1]);
+    };
+    again(&mut rig);
+    again(&mut rig);
+    for number in 0..3 {
+        rig.detach(node, InstanceId { service: id, number });
+    }
+    rig.root.remove_service(rig.now, &named("s")).unwrap();
+    let resting = rig.create_at("t", Some("10.30.0.9"), None);
+    assert!(matches!(resting, Err(ServiceError::AddressResting { .. })), "{resting:?}");
+    rig.hello(1, &hello(1)).unwrap();
+    rig.acknowledge(id);
+    rig.pass(61);
+    rig.create_at("t", Some("10.30.0.9"), None).unwrap();
+}
+
+#[test]
+fn a_fixed_address_that_no_instance_can_have_is_refused() {
+    let mut rig = Rig::new();
+    let create =
+        |rig: &mut Rig, fixed: &[(u32, &str)]| rig.root.create_services(rig.now, vec![request("s", None, fixed)]);
+    for outside in ["10.30.0.0", "10.31.0.1", "fdff:2000::1", "fd00::1"] {
+        let error = create(&mut rig, &[(0, outside)]).unwrap_err();
+        assert!(matches!(error, ServiceError::InstanceOutsidePlan { .. }), "{outside}: {error}");
+    }
+    for malformed in [&[(0, "10.30.0.8"), (0, "10.30.0.9")][..], &[(65_536, "10.30.0.9")]] {
+        assert!(matches!(create(&mut rig, malformed), Err(ServiceError::Malformed)));
+    }
+    let twice = create(&mut rig, &[(0, "10.30.0.9"), (1, "10.30.0.9")]).unwrap_err().to_string();
+    assert!(twice.contains("belongs to something else in the same request"), "{twice}");
 }
