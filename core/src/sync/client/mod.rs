@@ -7,6 +7,7 @@
 mod interests;
 mod pages;
 mod queries;
+mod replica;
 mod requests;
 mod session;
 
@@ -16,13 +17,13 @@ use core::time::Duration;
 use heapless::Deque;
 
 pub use queries::{Answer, Wanted};
+pub use replica::Replica;
 pub use requests::{Outcome, RequestId};
 pub use session::Membership;
 
 use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeKey};
 use crate::index::HashKey;
 use crate::late::Late;
-use crate::router::Router;
 use crate::sync::message::{Capacities, Digest, ManagerRecord, Message, Refusal, Subject};
 use crate::time::Instant;
 use interests::{Due, Interests};
@@ -102,12 +103,6 @@ pub struct Client<const M: usize, const Q: usize, const R: usize> {
     /// What happened.
     pub counters: ClientCounters,
 }
-
-/// The capacities of a router, as a client is generic over them.
-macro_rules! router {
-    () => { Router<S, I, N, F, L> };
-}
-pub(crate) use router;
 
 impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     /// A client that does nothing until it is started.
@@ -245,13 +240,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Handles one message of a manager.
-    pub fn handle<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        from: &NodeKey,
-        message: &Message,
-        router: &mut router!(),
-    ) {
+    pub fn handle(&mut self, now: Instant, from: &NodeKey, message: &Message, replica: &mut impl Replica) {
         match message {
             Message::Welcome(welcome) => {
                 let news = self.session.welcome(now, from, welcome);
@@ -259,7 +248,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                     self.counters.unexpected = self.counters.unexpected.wrapping_add(1);
                     return;
                 };
-                router.set_subnet(welcome.subnet);
+                replica.set_subnet(welcome.subnet);
                 if let Some(profile) = self.profile.get_mut().filter(|profile| profile.joining) {
                     profile.joining = false;
                     self.session.joined(now);
@@ -269,7 +258,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                     self.reopen_interests(now);
                 }
                 if news.forgotten || welcome.reattach {
-                    for attachment in router.attachments.iter() {
+                    for attachment in replica.attachments() {
                         let number = self.next_number();
                         self.requests.resume(now, number, attachment);
                     }
@@ -277,17 +266,12 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             }
             // A manager that has lost its session with this node says so even when its epoch is the known one.
             Message::Restarted { epoch: _ } => self.session.restarted(now),
-            Message::Table(page) => self.handle_page(now, page, router),
-            Message::NotFound { stream } => self.handle_not_found(now, *stream, router),
+            Message::Table(page) => self.handle_page(now, page, replica),
+            Message::NotFound { stream } => self.handle_not_found(now, *stream, replica),
             Message::Attached(attached) => {
                 if let Some(attachment) = self.requests.attached(attached) {
-                    match router.attachments.put(attachment) {
-                        Ok(replaced) => {
-                            if replaced {
-                                router.begin_sweep();
-                            }
-                            self.pin(now, attachment.id);
-                        }
+                    match replica.attach(attachment) {
+                        Ok(()) => self.pin(now, attachment.id),
                         Err(_) => {
                             self.requests.no_room(attached.request);
                             self.counters.table_full = self.counters.table_full.wrapping_add(1);
@@ -315,35 +299,25 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Does what is due.
-    pub fn handle_timeout<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        router: &mut router!(),
-    ) {
+    pub fn handle_timeout(&mut self, now: Instant, replica: &mut impl Replica) {
         self.counters.resolve_timeouts = self.counters.resolve_timeouts.wrapping_add(self.queries.expire(now));
-        if self.housekeeping_due(router).is_some_and(|due| now >= due) {
+        if self.housekeeping_due(replica).is_some_and(|due| now >= due) {
             self.next_housekeeping = now.saturating_add(HOUSEKEEPING);
-            router.table.take_use_news();
-            self.next_idle = self.end_idle_interests(now, router);
+            replica.take_use_news();
+            self.next_idle = self.end_idle_interests(now, replica);
         }
     }
 
     /// When interests are to be looked at; none while there are none, or all are in use or stay.
-    fn housekeeping_due<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &self,
-        router: &router!(),
-    ) -> Option<Instant> {
-        let due = if router.table.has_use_news() { Instant::ZERO } else { self.next_idle };
+    fn housekeeping_due(&self, replica: &impl Replica) -> Option<Instant> {
+        let due = if replica.has_use_news() { Instant::ZERO } else { self.next_idle };
         (self.interests.len() > 0 && due != Instant::MAX).then_some(due.max(self.next_housekeeping))
     }
 
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do next.
-    pub fn poll_timeout<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &self,
-        router: &router!(),
-    ) -> Option<Instant> {
+    pub fn poll_timeout(&self, replica: &impl Replica) -> Option<Instant> {
         self.profile.get()?;
-        let due = [self.session.next_hello(), self.queries.poll_expiry(), self.housekeeping_due(router)];
+        let due = [self.session.next_hello(), self.queries.poll_expiry(), self.housekeeping_due(replica)];
         // Nothing but Hello is sent before there is a membership: what is due then has to wait for it.
         let said = self.session.is_member().then(|| {
             let at_once = !self.acks.is_empty() || !self.forgets.is_empty();
@@ -359,29 +333,19 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Writes the next message that is due into `out`. Returns the manager that it is for and its length in bytes.
-    pub fn poll_transmit<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        router: &router!(),
-        out: &mut [u8],
-    ) -> Option<(NodeKey, usize)> {
-        let length = self.write_next(now, router, out)?;
+    pub fn poll_transmit(&mut self, now: Instant, replica: &impl Replica, out: &mut [u8]) -> Option<(NodeKey, usize)> {
+        let length = self.write_next(now, replica, out)?;
         Some((self.session.manager()?.key, length))
     }
 
     /// Writes the next message that is due. In pieces that have little on the stack: a [`Message`] has room for a whole page.
-    fn write_next<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        router: &router!(),
-        out: &mut [u8],
-    ) -> Option<usize> {
+    fn write_next(&mut self, now: Instant, replica: &impl Replica, out: &mut [u8]) -> Option<usize> {
         let profile = self.profile.get()?;
         if let Some(request) = self.session.due(now) {
             let mut streams = Digest::default();
             self.interests.for_each_open(|subject, stream| streams.add_stream(subject, stream));
             let mut instances = Digest::default();
-            router.attachments.iter().for_each(|a| instances.add_instance(a.id));
+            replica.attachments().for_each(|a| instances.add_instance(a.id));
             return write(&Message::Hello(session::hello(profile, request, streams, instances)), out);
         }
         if !self.session.is_member() {

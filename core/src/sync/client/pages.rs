@@ -1,14 +1,11 @@
 //! Table pages: which are believed, and what they change.
 
 use super::interests::{Interests, State};
-use super::queries::Wanted;
-use super::{Client, INTEREST_IDLE, router};
+use super::{Client, INTEREST_IDLE, Replica};
 use crate::addr::Dual;
 use crate::ids::InstanceId;
-use crate::router::Router;
 use crate::sync::client::requests::{Outcome, RequestId};
 use crate::sync::message::{Adjustment, AttachKind, PageKind, SERVER_STREAMS, Subject, TablePage};
-use crate::table::{Owner, TableFull};
 use crate::time::Instant;
 
 impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
@@ -110,12 +107,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         }
     }
 
-    pub(super) fn handle_not_found<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        stream: u32,
-        router: &mut router!(),
-    ) {
+    pub(super) fn handle_not_found(&mut self, now: Instant, stream: u32, replica: &mut impl Replica) {
         if self.queries.not_found(now, stream) {
             return;
         }
@@ -124,17 +116,12 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             .rows()
             .find(|row| self.interests.get(*row).is_some_and(|i| i.stream == stream && i.state == State::Opening));
         match row {
-            Some(row) => self.drop_interest(row, router),
+            Some(row) => self.drop_interest(row, replica),
             None => self.counters.unexpected = self.counters.unexpected.wrapping_add(1),
         }
     }
 
-    pub(super) fn handle_page<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        page: &TablePage,
-        router: &mut router!(),
-    ) {
+    pub(super) fn handle_page(&mut self, now: Instant, page: &TablePage, replica: &mut impl Replica) {
         let Some(row) = self.accept(now, page) else {
             return;
         };
@@ -152,8 +139,8 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         }
         self.counters.pages = self.counters.pages.wrapping_add(1);
         if page.kind == PageKind::Gone {
-            remove_named(page, router);
-            self.drop_interest(row, router);
+            replica.remove_named(page);
+            self.drop_interest(row, replica);
             return;
         }
         // A manager that sends a part of a large table leaves out who is followed for another reason.
@@ -161,16 +148,14 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         let is_followed = |number| {
             page.subject.instance.is_none() && holds(interests, Subject { instance: Some(number), ..page.subject })
         };
-        if apply(page, router, is_followed).is_err() {
+        if replica.apply(page, is_followed).is_err() {
             self.counters.table_full = self.counters.table_full.wrapping_add(1);
         }
         if !page.more {
-            if page.subject.instance.is_none()
-                && let Some(service) = router.table.find_service(page.subject.service)
-            {
-                router.table.set_complete(service, true);
+            if page.subject.instance.is_none() {
+                replica.complete(page.subject.service);
             }
-            self.queries.settle(|wanted| is_known(router, wanted));
+            self.queries.settle(|wanted| replica.is_known(wanted));
         }
     }
 
@@ -231,24 +216,16 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Ends an interest that the manager has ended.
-    fn drop_interest<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        row: usize,
-        router: &mut router!(),
-    ) {
+    fn drop_interest(&mut self, row: usize, replica: &mut impl Replica) {
         let Some(subject) = self.interests.get(row).map(|i| i.subject) else {
             return;
         };
         self.interests.remove(row);
-        self.clear(subject, router);
+        self.clear(subject, replica);
     }
 
     /// Ends interests whose last flow ended some time ago. Returns when the next one may end.
-    pub(super) fn end_idle_interests<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        now: Instant,
-        router: &mut router!(),
-    ) -> Instant {
+    pub(super) fn end_idle_interests(&mut self, now: Instant, replica: &mut impl Replica) -> Instant {
         let mut next = Instant::MAX;
         let mut from = 0usize;
         while let Some(row) = self.interests.next_row(from) {
@@ -260,14 +237,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 continue;
             }
             let subject = interest.subject;
-            let in_use = router.table.find_service(subject.service).is_some_and(|service| match subject.instance {
-                None => router.table.flows_of(service) > 0,
-                Some(number) => router
-                    .table
-                    .find_instance(service, number)
-                    .and_then(|slot| router.table.instance(slot))
-                    .is_some_and(|i| i.flows > 0),
-            });
+            let in_use = replica.is_in_use(subject);
             if in_use {
                 interest.idle_since = Instant::MAX;
                 continue;
@@ -278,7 +248,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 // It is looked at again when its page comes.
             } else if now >= end {
                 self.interests.end(now, row);
-                self.clear(subject, router);
+                self.clear(subject, replica);
             } else {
                 next = next.min(end);
             }
@@ -287,41 +257,10 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Takes out of the table what only this subject kept there.
-    fn clear<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-        &mut self,
-        subject: Subject,
-        router: &mut router!(),
-    ) {
-        let Some(service) = router.table.find_service(subject.service) else {
-            return;
-        };
+    fn clear(&mut self, subject: Subject, replica: &mut impl Replica) {
         let whole = holds(&self.interests, Subject::whole(subject.service));
-        if !whole {
-            router.table.set_complete(service, false);
-        }
-        let mut from = 0u32;
-        loop {
-            let next = router
-                .table
-                .instances_of(service)
-                .filter_map(|slot| router.table.instance(slot).map(|i| (i.number, slot)))
-                .find(|(number, _)| *number >= from);
-            let Some((number, slot)) = next else { break };
-            let single = Subject { service: subject.service, instance: Some(number) };
-            let concerned = subject.instance.is_none_or(|n| n == number);
-            if concerned && !whole && !holds(&self.interests, single) {
-                router.table.remove_instance(slot);
-                router.begin_sweep();
-            }
-            let Some(behind) = number.checked_add(1) else {
-                break;
-            };
-            from = behind;
-        }
-        let empty = router.table.service(service).is_none_or(|s| s.instances == 0);
-        if !whole && empty {
-            router.table.remove_service(service);
-        }
+        let interests = &self.interests;
+        replica.clear(subject, whole, |number| holds(interests, Subject { instance: Some(number), ..subject }));
     }
 }
 
@@ -330,97 +269,9 @@ fn holds<const M: usize>(interests: &Interests<M>, subject: Subject) -> bool {
     interests.find(subject).and_then(|row| interests.get(row)).is_some_and(|i| i.state != State::Ending)
 }
 
-/// Takes the one instance out that a page is about.
-fn remove_named<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-    page: &TablePage,
-    router: &mut router!(),
-) {
-    if let Some(number) = page.subject.instance
-        && let Some(service) = router.table.find_service(page.subject.service)
-        && let Some(slot) = router.table.find_instance(service, number)
-    {
-        router.table.remove_instance(slot);
-        router.begin_sweep();
-    }
-}
-
-/// Applies a page to the table. What has no room is left out. What a part replaces goes, unless it `is_followed` by itself.
-fn apply<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-    page: &TablePage,
-    router: &mut router!(),
-    is_followed: impl Fn(u32) -> bool,
-) -> Result<(), TableFull> {
-    let registry = router.registry();
-    let mut result = Ok(());
-    let service = router.table.ensure_service(page.subject.service)?;
-    if let Some(header) = &page.header {
-        router.table.set_header(service, header, &registry);
-    }
-    let concerned = |number: u32| page.subject.instance.is_none_or(|n| n == number);
-    let mut gone = false;
-    if let PageKind::Replace { from, to } = page.kind {
-        let mut at = from;
-        loop {
-            let next = router
-                .table
-                .instances_of(service)
-                .filter_map(|slot| router.table.instance(slot).map(|i| (i.number, slot)))
-                .find(|(number, _)| *number >= at && to.is_none_or(|to| *number < to));
-            let Some((number, slot)) = next else { break };
-            let named = page.records.iter().any(|r| r.number == number);
-            if concerned(number) && !named && !is_followed(number) {
-                router.table.remove_instance(slot);
-                gone = true;
-            }
-            let Some(behind) = number.checked_add(1) else {
-                break;
-            };
-            at = behind;
-        }
-    }
-    for number in page.removed.iter().filter(|number| concerned(**number)) {
-        if let Some(slot) = router.table.find_instance(service, *number) {
-            router.table.remove_instance(slot);
-            gone = true;
-        }
-    }
-    for record in page.records.iter().filter(|record| concerned(record.number)) {
-        let Some(node) = page.nodes.iter().find(|node| node.id == record.node) else {
-            continue;
-        };
-        let before =
-            router.table.find_instance(service, record.number).and_then(|slot| router.table.instance_ref(slot));
-        let put = router.table.put_node(node).and_then(|node| router.table.put_instance(service, record, node));
-        match put {
-            Ok(_) => gone |= before.is_some_and(|before| !router.table.is_current(before)),
-            Err(full) => result = Err(full),
-        }
-    }
-    if gone {
-        router.begin_sweep();
-    }
-    result
-}
-
 /// Whether this node gave the stream number `a` after `b`, or `b` was given by the manager.
 fn is_later(a: u32, b: u32) -> bool {
     b >= SERVER_STREAMS || (1..SERVER_STREAMS / 2).contains(&(a.wrapping_sub(b) % SERVER_STREAMS))
-}
-
-/// Whether nobody has to wait any more for what was looked up.
-fn is_known<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize>(
-    router: &router!(),
-    wanted: Wanted,
-) -> bool {
-    let address = match wanted {
-        Wanted::Address(address) => address,
-        Wanted::Node(key) => return router.table.find_node(&key).is_some(),
-    };
-    match router.table.owner(address) {
-        None => false,
-        Some(Owner::Service(service, _)) => router.table.service(service).is_some_and(|s| s.complete),
-        Some(Owner::Instance(_) | Owner::Namespace(_)) => true,
-    }
 }
 
 /// Appends; when there is no room the oldest goes, and is said again when the manager repeats itself.
