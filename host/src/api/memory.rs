@@ -11,6 +11,7 @@ use super::types::{
     AdjustRequest, AttachRequest, Attached, Drops, Instance, Nodes, Service, ServiceIp, Services, Status, Table,
     TokenRequest, Tokens,
 };
+use crate::root::RequestKey;
 use crate::sla::{ServiceName, ServiceRequest};
 
 /// A daemon with the root role, and of the node role what the tests need.
@@ -55,7 +56,7 @@ impl Backend for Memory {
         Ok(Services { services: self.services.lock().unwrap().values().cloned().collect() })
     }
 
-    async fn create_services(&self, wanted: Vec<ServiceRequest>) -> Result<Services, ApiError> {
+    async fn create_services(&self, wanted: Vec<ServiceRequest>, _: Option<RequestKey>) -> Result<Services, ApiError> {
         let mut all = self.services.lock().unwrap();
         if let Some(taken) = wanted.iter().find(|request| all.contains_key(request.name.as_str())) {
             return Err(ApiError::conflict("name_taken", format!("there is a service {} already", taken.name)));
@@ -83,11 +84,11 @@ impl Backend for Memory {
         self.services.lock().unwrap().get(name.as_str()).cloned().ok_or_else(|| Self::missing(&name))
     }
 
-    async fn remove_service(&self, name: ServiceName) -> Result<(), ApiError> {
+    async fn remove_service(&self, name: ServiceName, _: Option<RequestKey>) -> Result<(), ApiError> {
         self.services.lock().unwrap().remove(name.as_str()).map(drop).ok_or_else(|| Self::missing(&name))
     }
 
-    async fn attach(&self, request: AttachRequest) -> Result<Attached, ApiError> {
+    async fn attach(&self, request: AttachRequest, _: Option<RequestKey>) -> Result<Attached, ApiError> {
         let mut all = self.services.lock().unwrap();
         let service = all.get_mut(request.service.as_str()).ok_or_else(|| Self::missing(&request.service))?;
         let number = request.number.unwrap_or(0);
@@ -128,7 +129,7 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn detach(&self, service: ServiceName, number: u32) -> Result<(), ApiError> {
+    async fn detach(&self, service: ServiceName, number: u32, _: Option<RequestKey>) -> Result<(), ApiError> {
         let mut all = self.services.lock().unwrap();
         let found = all.get_mut(service.as_str()).ok_or_else(|| Self::missing(&service))?;
         found.instances.retain(|instance| instance.number != number);

@@ -14,11 +14,13 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use super::idempotency::Idempotency;
 use super::socket::ControlSocket;
 use super::types::{
     AdjustRequest, AttachRequest, Attached, Drops, LOAD_MAX, Nodes, Service, Services, Status, TOKEN_EXPIRY_MAX_S,
     TOKENS_MAX, Table, TokenRequest, Tokens,
 };
+use crate::root::RequestKey;
 use crate::sla::{self, ServiceName, ServiceRequest};
 
 /// The largest request body in bytes.
@@ -40,14 +42,26 @@ pub trait Backend: Send + Sync + 'static {
     fn create_tokens(&self, request: TokenRequest) -> impl Future<Output = Result<Tokens, ApiError>> + Send;
     /// All services. Root role.
     fn services(&self) -> impl Future<Output = Result<Services, ApiError>> + Send;
-    /// Creates all services of an SLA, or none of them. Root role.
-    fn create_services(&self, wanted: Vec<ServiceRequest>) -> impl Future<Output = Result<Services, ApiError>> + Send;
+    /// Creates all services of an SLA, or none of them; a repeat of the key gets the answer of the first. Root role.
+    fn create_services(
+        &self,
+        wanted: Vec<ServiceRequest>,
+        key: Option<RequestKey>,
+    ) -> impl Future<Output = Result<Services, ApiError>> + Send;
     /// One service. Root role.
     fn service(&self, name: ServiceName) -> impl Future<Output = Result<Service, ApiError>> + Send;
-    /// Removes a service. Root role.
-    fn remove_service(&self, name: ServiceName) -> impl Future<Output = Result<(), ApiError>> + Send;
-    /// Connects an instance. Node role.
-    fn attach(&self, request: AttachRequest) -> impl Future<Output = Result<Attached, ApiError>> + Send;
+    /// Removes a service; a repeat of the key is done already. Root role.
+    fn remove_service(
+        &self,
+        name: ServiceName,
+        key: Option<RequestKey>,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// Connects an instance; a repeat of the key gets the answer of the first. Node role.
+    fn attach(
+        &self,
+        request: AttachRequest,
+        key: Option<RequestKey>,
+    ) -> impl Future<Output = Result<Attached, ApiError>> + Send;
     /// Changes how an instance of this node is picked; there is something to change, and it is within its range. Node role.
     fn adjust(
         &self,
@@ -55,8 +69,13 @@ pub trait Backend: Send + Sync + 'static {
         number: u32,
         change: AdjustRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
-    /// Disconnects an instance of this node. Node role.
-    fn detach(&self, service: ServiceName, number: u32) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// Disconnects an instance of this node; a repeat of the key is done already. Node role.
+    fn detach(
+        &self,
+        service: ServiceName,
+        number: u32,
+        key: Option<RequestKey>,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     /// Begins to end the daemon: removes what it made on the host, then stops serving.
     fn down(&self) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
@@ -133,10 +152,11 @@ async fn list_services<B: Backend>(State(backend): State<Arc<B>>) -> Result<Json
 
 async fn create_services<B: Backend>(
     State(backend): State<Arc<B>>,
+    Idempotency(key): Idempotency,
     RawBody(body): RawBody,
 ) -> Result<(StatusCode, Json<Services>), ApiError> {
     let wanted = sla::parse(&body)?;
-    backend.create_services(wanted).await.map(|services| (StatusCode::CREATED, Json(services)))
+    backend.create_services(wanted, key).await.map(|services| (StatusCode::CREATED, Json(services)))
 }
 
 async fn show_service<B: Backend>(
@@ -149,15 +169,17 @@ async fn show_service<B: Backend>(
 async fn remove_service<B: Backend>(
     State(backend): State<Arc<B>>,
     Segments(name): Segments<String>,
+    Idempotency(key): Idempotency,
 ) -> Result<StatusCode, ApiError> {
-    backend.remove_service(service_name(&name)?).await.map(|()| StatusCode::NO_CONTENT)
+    backend.remove_service(service_name(&name)?, key).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 async fn attach<B: Backend>(
     State(backend): State<Arc<B>>,
+    Idempotency(key): Idempotency,
     JsonBody(request): JsonBody<AttachRequest>,
 ) -> Result<(StatusCode, Json<Attached>), ApiError> {
-    backend.attach(request).await.map(|attached| (StatusCode::CREATED, Json(attached)))
+    backend.attach(request, key).await.map(|attached| (StatusCode::CREATED, Json(attached)))
 }
 
 async fn adjust<B: Backend>(
@@ -180,9 +202,10 @@ async fn adjust<B: Backend>(
 async fn detach<B: Backend>(
     State(backend): State<Arc<B>>,
     Segments((service, number)): Segments<(String, String)>,
+    Idempotency(key): Idempotency,
 ) -> Result<StatusCode, ApiError> {
     let (service, number) = (service_name(&service)?, instance_number(&number)?);
-    backend.detach(service, number).await.map(|()| StatusCode::NO_CONTENT)
+    backend.detach(service, number, key).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 async fn down<B: Backend>(State(backend): State<Arc<B>>) -> Result<StatusCode, ApiError> {

@@ -16,19 +16,24 @@ use tracing::{error, info, warn};
 use super::DataplaneHandle;
 use super::dataplane::{Command, Event};
 use super::engine_clock::EngineClock;
-use super::state::{AttachmentRecord, HostRecord, ManagerEntry, NodeState, StateError};
+use super::state::{AttachmentRecord, DetachmentRecord, HostRecord, ManagerEntry, NodeState, StateError};
 use crate::api::error::ApiError;
+use crate::api::idempotency;
 use crate::api::types::{AdjustRequest, AttachRequest, Attached, Namespace};
 use crate::net::tun::TunAddressing;
 use crate::net::veth::{self, AttachError, AttachSpec};
 use crate::net::{
     AttachmentPrefix, Host, IfName, InterfaceMtu, Netns, NetnsError, NetnsRef, ServiceNets, teardown, tun,
 };
+use crate::root::RequestKey;
 
 /// How long the manager may take to answer before the operator is told that it does not.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a namespace IP rests before another instance gets it, so that no late packet reaches a stranger.
 const NAMESPACE_QUARANTINE: Duration = Duration::from_secs(60);
+
+/// How many requests that detached something are remembered for their repeats: more than a node has instances.
+const DETACHED_MAX: usize = 128;
 
 /// What does not change while a node runs.
 pub struct Settings {
@@ -86,7 +91,12 @@ impl Attachments {
     ///
     /// # Errors
     /// An [`ApiError`] that says what to do; nothing of the attempt is left then.
-    pub async fn attach(&mut self, request: AttachRequest) -> Result<Attached, ApiError> {
+    pub async fn attach(&mut self, request: AttachRequest, key: Option<RequestKey>) -> Result<Attached, ApiError> {
+        if let Some(record) = self.attached_by(key.as_ref()) {
+            let is_repeat = record.service == request.service
+                && request.number.is_none_or(|number| number == record.instance.number);
+            return if is_repeat { Ok(attached(record)) } else { Err(key_reused()) };
+        }
         let Some(subnet) = self.state.subnet else {
             return Err(ApiError::unavailable(
                 "not_joined",
@@ -123,24 +133,20 @@ impl Attachments {
         let settings = Adjustment { weight: request.weight, priority: request.priority, ..Adjustment::default() };
         match self.ask_to_attach(kind, ip, settings, &spec).await {
             Ok((instance, instance_ip)) => {
-                self.state.attachments.push(AttachmentRecord {
+                let record = AttachmentRecord {
                     service: request.service.clone(),
                     instance,
                     instance_ip,
                     namespace_ip: ip,
                     namespace: id,
                     spec,
-                });
+                    request_key: key.map(|key| key.as_str().to_owned()),
+                };
+                let answer = attached(&record);
+                self.state.attachments.push(record);
                 self.store().map_err(|error| ApiError::internal(error.to_string()))?;
                 info!(service = %request.service, number = instance.number, %instance_ip, namespace_ip = %ip, "attached");
-                Ok(Attached {
-                    service: request.service.as_str().to_owned(),
-                    number: instance.number,
-                    instance_ip: instance_ip.v4,
-                    instance_ip_v6: instance_ip.v6,
-                    namespace_ip: ip.v4,
-                    namespace_ip_v6: ip.v6,
-                })
+                Ok(answer)
             }
             Err(error) => {
                 self.unplug(&spec).await;
@@ -148,6 +154,12 @@ impl Attachments {
                 Err(error)
             }
         }
+    }
+
+    /// The attachment that a request with this key has made.
+    fn attached_by(&self, key: Option<&RequestKey>) -> Option<&AttachmentRecord> {
+        let key = key?.as_str();
+        self.state.attachments.iter().find(|record| record.request_key.as_deref() == Some(key))
     }
 
     /// Asks the manager to have an instance of this node picked otherwise. The request is on its way when this returns, behind
@@ -193,7 +205,17 @@ impl Attachments {
     ///
     /// # Errors
     /// An [`ApiError`] when there is none, or its interface cannot be removed.
-    pub async fn detach(&mut self, service: &ServiceName, number: u32) -> Result<(), ApiError> {
+    pub async fn detach(
+        &mut self,
+        service: &ServiceName,
+        number: u32,
+        key: Option<RequestKey>,
+    ) -> Result<(), ApiError> {
+        let done = |key: &RequestKey| self.state.detached.iter().find(|done| done.request_key == key.as_str());
+        if let Some(done) = key.as_ref().and_then(done) {
+            let is_repeat = done.service == *service && done.number == number;
+            return if is_repeat { Ok(()) } else { Err(key_reused()) };
+        }
         let Some(place) = self.record(service, number) else {
             return Err(not_here(service, number));
         };
@@ -201,6 +223,13 @@ impl Attachments {
         veth::detach(&self.host, &spec.host_ifname).await.map_err(|error| ApiError::internal(error.to_string()))?;
         let record = self.state.attachments.swap_remove(place);
         self.release(record.namespace_ip);
+        if let Some(key) = key {
+            let request_key = key.as_str().to_owned();
+            self.state.detached.push_back(DetachmentRecord { request_key, service: service.clone(), number });
+            while self.state.detached.len() > DETACHED_MAX {
+                self.state.detached.pop_front();
+            }
+        }
         self.store().map_err(|error| ApiError::internal(error.to_string()))?;
         self.tell_detached(record.instance).await;
         info!(%service, number, "detached");
@@ -441,6 +470,21 @@ impl Attachments {
     fn store(&mut self) -> Result<(), StateError> {
         self.state.store(&self.settings.path)
     }
+}
+
+fn attached(record: &AttachmentRecord) -> Attached {
+    Attached {
+        service: record.service.as_str().to_owned(),
+        number: record.instance.number,
+        instance_ip: record.instance_ip.v4,
+        instance_ip_v6: record.instance_ip.v6,
+        namespace_ip: record.namespace_ip.v4,
+        namespace_ip_v6: record.namespace_ip.v6,
+    }
+}
+
+fn key_reused() -> ApiError {
+    idempotency::reused("the idempotency key belongs to another request: use a new key for each request")
 }
 
 /// The host's own namespace IP: the top one of the subnet.

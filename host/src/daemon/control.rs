@@ -13,6 +13,7 @@ use super::attachments::Attachments;
 use super::dataplane::Command;
 use super::manager::{ManagerHandle, NotDone};
 use crate::api::error::ApiError;
+use crate::api::idempotency;
 use crate::api::server::Backend;
 use crate::api::types::{
     AdjustRequest, AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table,
@@ -20,7 +21,7 @@ use crate::api::types::{
 };
 use crate::config::{Config, Role};
 use crate::identity::{JoinToken, NodeKey};
-use crate::root::{AddressRequest, FixedAddress, KeyError, ServiceError, ServiceInfo};
+use crate::root::{AddressRequest, FixedAddress, KeyError, OnceError, RequestKey, Root, ServiceError, ServiceInfo};
 use crate::sla::{InstanceAddress, ServiceName, ServiceRequest, WantedAddress};
 
 /// The daemon as its API sees it.
@@ -50,6 +51,25 @@ impl Control {
 
     fn attachments(&self) -> Result<&Mutex<Attachments>, ApiError> {
         self.attachments.as_deref().ok_or_else(|| ApiError::no_role("node"))
+    }
+
+    /// Does an operation on the root, with a key at most once.
+    async fn once(
+        &self,
+        key: Option<RequestKey>,
+        what: String,
+        operation: impl FnOnce(&mut Root, acorn_core::time::Instant) -> Result<String, ApiError> + Send + 'static,
+    ) -> Result<String, ApiError> {
+        let run = move |root: &mut Root, now| match key {
+            Some(key) => root.once(now, &key, &what, |root| operation(root, now)),
+            None => operation(root, now).map_err(OnceError::Refused),
+        };
+        let answer = self.manager()?.run(run).await.map_err(not_done)?;
+        answer.map_err(|error| match error {
+            OnceError::Refused(error) => error,
+            OnceError::Reused(_) => idempotency::reused(error.to_string()),
+            OnceError::Storage(error) => ApiError::unavailable("storage", error.to_string()),
+        })
     }
 
     /// The endpoints that a token names: the one asked for, or else what this root is known to listen at.
@@ -133,11 +153,20 @@ impl Backend for Control {
         Ok(Services { services: services.into_iter().map(service).collect() })
     }
 
-    async fn create_services(&self, wanted: Vec<ServiceRequest>) -> Result<Services, ApiError> {
+    async fn create_services(
+        &self,
+        wanted: Vec<ServiceRequest>,
+        key: Option<RequestKey>,
+    ) -> Result<Services, ApiError> {
+        let what = format!("create {wanted:?}");
         let wanted: Vec<_> = wanted.into_iter().map(root_request).collect();
-        let created = self.manager()?.run(move |root, now| root.create_services(now, wanted)).await;
-        let created = created.map_err(not_done)?.map_err(|error| service_error(&error))?;
-        Ok(Services { services: created.into_iter().map(service).collect() })
+        let create = move |root: &mut Root, now| {
+            let created = root.create_services(now, wanted).map_err(|error| service_error(&error))?;
+            let services = Services { services: created.into_iter().map(service).collect() };
+            serde_json::to_string(&services).map_err(|error| ApiError::internal(error.to_string()))
+        };
+        let answer = self.once(key, what, create).await?;
+        serde_json::from_str(&answer).map_err(|error| ApiError::internal(error.to_string()))
     }
 
     async fn service(&self, name: ServiceName) -> Result<Service, ApiError> {
@@ -146,13 +175,16 @@ impl Backend for Control {
         found.map(service).ok_or_else(|| service_error(&ServiceError::NotFound(name.into())))
     }
 
-    async fn remove_service(&self, name: ServiceName) -> Result<(), ApiError> {
-        let removed = self.manager()?.run(move |root, now| root.remove_service(now, &name)).await.map_err(not_done)?;
-        removed.map_err(|error| service_error(&error))
+    async fn remove_service(&self, name: ServiceName, key: Option<RequestKey>) -> Result<(), ApiError> {
+        let what = format!("remove {name}");
+        let remove = move |root: &mut Root, now| {
+            root.remove_service(now, &name).map(|()| String::new()).map_err(|error| service_error(&error))
+        };
+        self.once(key, what, remove).await.map(drop)
     }
 
-    async fn attach(&self, request: AttachRequest) -> Result<Attached, ApiError> {
-        self.attachments()?.lock().await.attach(request).await
+    async fn attach(&self, request: AttachRequest, key: Option<RequestKey>) -> Result<Attached, ApiError> {
+        self.attachments()?.lock().await.attach(request, key).await
     }
 
     async fn adjust(&self, service: ServiceName, number: u32, change: AdjustRequest) -> Result<(), ApiError> {
@@ -161,8 +193,8 @@ impl Backend for Control {
         asked.await
     }
 
-    async fn detach(&self, service: ServiceName, number: u32) -> Result<(), ApiError> {
-        self.attachments()?.lock().await.detach(&service, number).await
+    async fn detach(&self, service: ServiceName, number: u32, key: Option<RequestKey>) -> Result<(), ApiError> {
+        self.attachments()?.lock().await.detach(&service, number, key).await
     }
 
     async fn down(&self) -> Result<(), ApiError> {

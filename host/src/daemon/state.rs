@@ -1,5 +1,6 @@
 //! What a node remembers over its restarts: its managers, its subnets, and what is attached.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,20 @@ pub struct AttachmentRecord {
     pub namespace: NamespaceId,
     /// Its interfaces.
     pub spec: AttachSpec,
+    /// The idempotency key of the request that attached it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_key: Option<String>,
+}
+
+/// A request that detached something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachmentRecord {
+    /// Its idempotency key.
+    pub request_key: String,
+    /// The service.
+    pub service: ServiceName,
+    /// Which instance.
+    pub number: u32,
 }
 
 impl AttachmentRecord {
@@ -82,6 +97,9 @@ pub struct NodeState {
     pub host: Option<HostRecord>,
     /// What is attached.
     pub attachments: Vec<AttachmentRecord>,
+    /// The last requests that detached something, the oldest first.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub detached: VecDeque<DetachmentRecord>,
     /// What was changed on the host, to be put back.
     pub journal: SysctlJournal,
 }

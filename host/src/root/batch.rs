@@ -8,15 +8,17 @@ use acorn_core::time::Instant;
 use super::Root;
 use super::keys::{KeyEvent, known_keys};
 use super::load::load;
+use super::row::{Edit, Row};
 use super::state::State;
 use super::store::{OpenError, StoreError};
 
 impl Root {
     /// From now on changes wait for [`finish`](Self::finish). Nothing may be told to anybody until then.
     ///
-    /// After a failure each change is stored by itself again until one succeeds, so that those who ask learn of their own.
+    /// While the store does not work each change is stored by itself, so that those who ask learn of their own.
     pub fn begin(&mut self) {
-        if self.is_sound {
+        // Written as it is: only to see whether the store works again.
+        if self.is_sound || self.store(&[Edit::Put(Row::Counters(self.state.counters))]).is_ok() {
             self.batch = Some(Vec::new());
         }
     }

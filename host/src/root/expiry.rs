@@ -23,6 +23,9 @@ impl Root {
                 draft.delete(RowKey::JoinKey(*key));
             }
         }
+        for id in self.state.requests.expired(self.clock.unix_ms(now)) {
+            draft.delete(RowKey::Request(id));
+        }
         for (resource, release) in &self.state.releases {
             if matches!(release, Release::Quarantine { until } if *until <= now)
                 && self.state.addresses.is_forgettable(*resource)

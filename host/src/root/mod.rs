@@ -12,7 +12,7 @@
 //! - `row` and `store`: what is in the file, and how it is opened without harming one that can't be used.
 //! - `state`: the same in memory, with indexes, liveness and versions. `load` checks a file's rows on their way in.
 //! - `pool` and `addresses`: who owns which address, and which is next. `draft`: an operation in the making.
-//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `batch`: several of them at once. `directory`: the sync server's view.
+//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `batch`: several of them at once. `requests`: repeats. `directory`: the sync server's view.
 
 mod addresses;
 mod batch;
@@ -25,6 +25,7 @@ mod keys;
 mod load;
 mod nodes;
 mod pool;
+mod requests;
 mod row;
 mod services;
 mod settings;
@@ -42,6 +43,7 @@ use acorn_core::sync::message::{ManagerRecord, Refusal};
 use acorn_core::time::Instant;
 
 pub use keys::{KeyError, KeyEvent, KnownKey};
+pub use requests::{OnceError, REQUEST_KEY_MAX, RequestKey};
 pub use services::{AddressRequest, FixedAddress, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest};
 pub use settings::{
     FIXED_MAX, INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,

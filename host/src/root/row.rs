@@ -155,6 +155,18 @@ pub(super) enum Row {
     Release(Resource, ReleaseRow),
     JoinKey(NodeKey, JoinKeyRow),
     RegisteredKey(NodeKey),
+    /// Since format 3.
+    Request(u128, RequestRow),
+}
+
+/// What an operator's request was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RequestRow {
+    pub(super) key: String,
+    /// A fingerprint of what was asked for.
+    pub(super) what: u128,
+    pub(super) at_unix_ms: u64,
+    pub(super) answer: String,
 }
 
 /// Names a row. Rows are stored in the order of this type, which is an order in which they can be taken in: what a row refers to
@@ -168,6 +180,8 @@ pub(super) enum RowKey {
     Release(Resource),
     JoinKey(NodeKey),
     RegisteredKey(NodeKey),
+    /// By a fingerprint of its key.
+    Request(u128),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -186,6 +200,7 @@ impl Row {
             Self::Release(resource, _) => RowKey::Release(*resource),
             Self::JoinKey(key, _) => RowKey::JoinKey(*key),
             Self::RegisteredKey(key) => RowKey::RegisteredKey(*key),
+            Self::Request(id, _) => RowKey::Request(*id),
         }
     }
 
@@ -221,6 +236,7 @@ impl RowKey {
             Self::Release(Resource::Subnet(base)) => [&[4, 7][..], &base.octets()].concat(),
             Self::JoinKey(key) => [&[5][..], &key.0].concat(),
             Self::RegisteredKey(key) => [&[6][..], &key.0].concat(),
+            Self::Request(id) => [&[7][..], &id.to_be_bytes()].concat(),
         }
     }
 }

@@ -19,6 +19,13 @@ pub const REGISTERED_KEYS_MAX: usize = 16_384;
 /// How many withdrawn instances of one service are remembered, for clients that are behind.
 pub const REMOVALS_MAX: usize = 1_024;
 
+/// The most answers to requests that are kept for their repeats.
+pub(super) const REQUESTS_MAX: usize = 16_384;
+/// The most bytes of them.
+pub(super) const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// How long they are kept.
+pub(super) const REQUEST_AGE: Duration = Duration::from_secs(24 * 3_600);
+
 /// The shortest lease that a node can ask for.
 pub const LEASE_MIN: Duration = Duration::from_secs(1);
 /// The longest lease that a node can ask for.

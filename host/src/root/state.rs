@@ -19,6 +19,7 @@ use super::addresses::Addresses;
 use super::clock::{Clock, millis};
 use super::keys::KeyEvent;
 use super::pool::{Rest, Slot};
+use super::requests::Requests;
 use super::row::{Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow};
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
 
@@ -83,6 +84,7 @@ pub(super) struct State {
     pub(super) used_join_keys: HashMap<NodeKey, BTreeSet<NodeKey>>,
     pub(super) registered_keys: BTreeSet<NodeKey>,
     pub(super) addresses: Addresses,
+    pub(super) requests: Requests,
     pub(super) releases: BTreeMap<Resource, Release>,
     /// The withdrawn resources by service.
     pub(super) withdrawn: BTreeMap<ServiceId, BTreeSet<Resource>>,
@@ -114,6 +116,7 @@ impl State {
             used_join_keys: HashMap::new(),
             registered_keys: BTreeSet::new(),
             addresses: Addresses::new(plan),
+            requests: Requests::default(),
             releases: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
             places: HashMap::new(),
@@ -187,6 +190,8 @@ impl State {
                 self.addresses.forget(resource);
             }
             Edit::Delete(RowKey::JoinKey(key)) => self.delete_join_key(key),
+            Edit::Put(Row::Request(id, row)) => self.requests.put(id, row),
+            Edit::Delete(RowKey::Request(id)) => self.requests.delete(id),
             Edit::Delete(RowKey::Counters | RowKey::RegisteredKey(_)) => {}
         }
     }

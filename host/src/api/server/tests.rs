@@ -259,3 +259,18 @@ fn a_client_that_never_finishes_its_request_does_not_keep_the_server() {
     let limit = GRACE * 5;
     server.runtime.block_on(async { tokio::time::timeout(limit, server.serving).await }).unwrap().unwrap().unwrap();
 }
+
+#[test]
+fn an_idempotency_key_is_a_short_printable_word() {
+    let server = Server::start();
+    for (key, expected) in [("k-1", 404), ("", 400), ("two words", 400), (&"k".repeat(65), 400)] {
+        let head = format!(
+            "DELETE /v1/services/a.b.c.d HTTP/1.1\r\nhost: acorn\r\nconnection: close\r\nidempotency-key: {key}\r\n\r\n"
+        );
+        let answer = server.raw(head.as_bytes());
+        assert_eq!(answer.status, expected, "{key}: {:?}", answer.body);
+        if expected == 400 {
+            assert_eq!(answer.body["error"]["code"], "bad_idempotency_key");
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod disk;
 mod file;
 mod instances;
 mod joining;
+mod requests;
 mod restart;
 mod services;
 mod subnets;
