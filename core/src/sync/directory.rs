@@ -1,10 +1,10 @@
 //! What a sync server asks of the state behind it: the root's store, or a cluster's cache.
 
 use crate::addr::WorkerSubnet;
-use crate::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId};
+use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId};
 use crate::sync::message::{
-    Adjust, Adjustment, Attach, Attached, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, ResolveKey,
-    ServiceHeader, Subject,
+    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal,
+    ResolveKey, ServiceHeader, Subject,
 };
 use crate::time::Instant;
 
@@ -79,7 +79,9 @@ pub trait Directory {
     /// What tables say of a node.
     fn node(&self, id: NodeId) -> Option<NodeRecord>;
 
-    /// Records that `node` runs an instance. Idempotent: the same node and namespace IP get the same answer. `settings` are those
+    /// Records that `node` runs an instance. Idempotent: the same node and namespace IP get the same answer. A late repeat must
+    /// not bring back what was detached since: the request is older than the [`Detach`] of its namespace IP then, and is refused.
+    /// `settings` are those
     /// of an instance that is new or comes from another node, where they say nothing those that it had; one that runs on `node`
     /// already keeps its own.
     ///
@@ -97,7 +99,7 @@ pub trait Directory {
     ///
     /// # Errors
     /// A [`Refusal`], for instance when the instance runs on another node; nothing has changed then.
-    fn detach(&mut self, now: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal>;
+    fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal>;
 
     /// Changes how an instance that `node` runs is picked. Idempotent: an [`Adjust`] whose turn is not
     /// [after](super::message::Turn::is_after) the last one for the instance, a restart of the directory included, is fine and

@@ -1,10 +1,10 @@
 //! The root as the sync server sees it.
 
-use acorn_core::ids::{InstanceId, NodeId, NodeKey, ServiceId};
+use acorn_core::ids::{NodeId, NodeKey, ServiceId};
 use acorn_core::sync::directory::{Admission, Change, Directory, Lookup, Sender};
 use acorn_core::sync::message::{
-    Adjust, Adjustment, Attach, Attached, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey, ServiceHeader,
-    ServiceIpRecord, Subject,
+    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey,
+    ServiceHeader, ServiceIpRecord, Subject,
 };
 use acorn_core::time::Instant;
 
@@ -39,8 +39,8 @@ impl Directory for Root {
         self.repick(now, node, adjust)
     }
 
-    fn detach(&mut self, now: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal> {
-        self.withdraw(now, node, instance)
+    fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal> {
+        self.withdraw(now, node, detach)
     }
 
     fn resolve(&self, key: &ResolveKey) -> Lookup {

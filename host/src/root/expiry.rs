@@ -7,7 +7,7 @@ use super::Root;
 use super::clock::Clock;
 use super::draft::Draft;
 use super::row::RowKey;
-use super::settings::START_GRACE;
+use super::settings::{LATEST_REPEAT, START_GRACE};
 use super::state::Release;
 
 impl Root {
@@ -49,6 +49,7 @@ impl Root {
         if let Err(error) = self.commit(now, edits) {
             tracing::error!(%error, "what has expired could not be removed");
         }
+        self.detached.retain(|_, (_, at)| now.saturating_duration_since(*at) < LATEST_REPEAT);
         self.unheard.retain(|id| self.state.nodes.contains_key(id));
         self.quarantine_acknowledged(now);
     }

@@ -2,7 +2,7 @@
 
 use acorn_core::addr::Dual;
 use acorn_core::ids::{InstanceId, NodeId, ServiceId, ServiceName};
-use acorn_core::sync::message::{Adjust, Adjustment, Attach, AttachKind, Attached, Refusal, Turn};
+use acorn_core::sync::message::{Adjust, Adjustment, Attach, AttachKind, Attached, Detach, Refusal, Turn};
 use acorn_core::time::Instant;
 
 use super::Root;
@@ -25,6 +25,12 @@ impl Root {
         let node = self.state.nodes.get(&id).ok_or(Refusal::NotANode)?;
         if !is_namespace_ip(node, attach.namespace_ip) {
             return Err(Refusal::NamespaceIp);
+        }
+        let turn = Turn { epoch: node.row.epoch, request: attach.request };
+        if let Some((last, _)) = self.detached.get(&(id, attach.namespace_ip.v4))
+            && !turn.is_after(*last)
+        {
+            return Err(Refusal::NoSuchInstance);
         }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         let there = self.state.places.get(&(id, attach.namespace_ip.v4)).copied();
@@ -61,7 +67,7 @@ impl Root {
         let mut settings = before.map_or_else(SettingsRow::default, |row| row.settings);
         if is_new {
             // What comes from another node keeps its settings, but not the turns of that node.
-            settings = settings.adjusted(wanted, Turn { epoch, request: attach.request });
+            settings = settings.adjusted(wanted, turn);
         }
         let row = InstanceRow { instance_ip, namespace_ip: attach.namespace_ip, node: id, epoch, settings };
         if before != Some(row) {
@@ -110,10 +116,9 @@ impl Root {
         }
     }
 
-    pub(super) fn withdraw(&mut self, now: Instant, node: NodeId, id: InstanceId) -> Result<(), Refusal> {
-        if !self.state.nodes.contains_key(&node) {
-            return Err(Refusal::NotANode);
-        }
+    pub(super) fn withdraw(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal> {
+        let id = detach.instance;
+        let epoch = self.state.nodes.get(&node).ok_or(Refusal::NotANode)?.row.epoch;
         let Some(instance) = self.state.instance(id) else {
             return Ok(());
         };
@@ -122,8 +127,11 @@ impl Root {
         }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         draft.withdraw(id);
+        let place = (node, instance.row.namespace_ip.v4);
         let edits = draft.into_edits();
-        self.commit_request(now, edits)
+        self.commit_request(now, edits)?;
+        self.detached.insert(place, (Turn { epoch, request: detach.request }, now));
+        Ok(())
     }
 
     /// Withdraws what a node has not said again since its epoch began; and when the two have disagreed in the epoch on what runs

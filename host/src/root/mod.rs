@@ -35,11 +35,12 @@ mod store;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use acorn_core::addr::AddressPlan;
 use acorn_core::ids::{NodeId, ServiceId};
-use acorn_core::sync::message::{ManagerRecord, Refusal};
+use acorn_core::sync::message::{ManagerRecord, Refusal, Turn};
 use acorn_core::time::Instant;
 
 pub use keys::{KeyError, KeyEvent, KnownKey};
@@ -77,6 +78,9 @@ pub struct Root {
     unheard: BTreeSet<NodeId>,
     /// The versions that all clients know, of services with withdrawn addresses whose quarantine has not begun.
     acknowledged: BTreeMap<ServiceId, u32>,
+    /// The last detachment of each place, for as long as an older request can still be under way. No restart of the root is
+    /// outlived by such a request: it was sealed for the tunnels of the process before.
+    detached: BTreeMap<(NodeId, Ipv4Addr), (Turn, Instant)>,
 }
 
 impl Root {
@@ -114,9 +118,22 @@ impl Root {
         // One that has never spoken with its own key has never had a table.
         let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
         let unheard = confirmed.map(|(id, _)| *id).collect();
-        let acknowledged = BTreeMap::new();
+        let (acknowledged, detached) = (BTreeMap::new(), BTreeMap::new());
         let (batch, is_sound) = (None, true);
-        Self { store, batch, is_sound, state, settings, limits, own, clock, opened: now, unheard, acknowledged }
+        Self {
+            store,
+            batch,
+            is_sound,
+            state,
+            settings,
+            limits,
+            own,
+            clock,
+            opened: now,
+            unheard,
+            acknowledged,
+            detached,
+        }
     }
 
     /// Stores the edits of one operation, then applies them.

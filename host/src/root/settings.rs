@@ -31,6 +31,9 @@ pub const LEASE_MIN: Duration = Duration::from_secs(1);
 /// The longest lease that a node can ask for.
 pub const LEASE_MAX: Duration = Duration::from_secs(3_600);
 
+/// How long a datagram can be under way. A namespace IP rests longer before its node uses it again.
+pub(super) const LATEST_REPEAT: Duration = Duration::from_secs(30);
+
 /// How long after a start nothing is given up for its age, so that the nodes have time to come back to a root that was away.
 pub const START_GRACE: Duration = Duration::from_secs(600);
 

@@ -122,7 +122,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         directory: &mut impl Directory,
     ) -> Answer {
         let node = self.sessions.get(client)?.node;
-        match directory.detach(now, node, detach.instance) {
+        match directory.detach(now, node, &detach) {
             Ok(()) => Some(Message::Detached { request: detach.request }),
             Err(refusal) => refused(&mut self.counters.detach_refused, detach.request, refusal),
         }

@@ -65,7 +65,7 @@ fn an_instance_that_moves_keeps_its_address_and_its_old_node_hears_of_it() {
     let Some(Change::Present(record)) = rig.root.next_change(at_a.instance.service, 0, since) else { panic!() };
     assert_eq!((record.node, record.namespace_ip), (b, pair("10.18.0.73", "fc00::109")));
     assert_eq!(rig.attach(a, AttachKind::Resume(at_a.instance), 1), Err(Refusal::Moved));
-    assert_eq!(rig.root.detach(rig.now, a, at_a.instance), Err(Refusal::Moved));
+    assert_eq!(rig.root.detach(rig.now, a, &gone(at_a.instance)), Err(Refusal::Moved));
     // The old place is free for another.
     assert_eq!(rig.attach(a, new("s"), 1).unwrap().instance.number, 1);
     rig.detach(b, at_b.instance);
@@ -205,4 +205,31 @@ fn a_withdrawal_that_nobody_acknowledges_ends_with_the_retention() {
     assert_eq!(rig.attach(node, new("s"), 1).unwrap().instance_ip, pair("10.30.0.3", "fdff::2"));
     rig.pass(1);
     assert_eq!(rig.attach(node, new("s"), 2).unwrap().instance_ip, instance.instance_ip);
+}
+
+#[test]
+fn a_late_repeat_of_an_attach_does_not_bring_back_what_was_detached_since() {
+    let mut rig = Rig::new();
+    let node = rig.node(1);
+    rig.create("s").unwrap();
+    let subnet = rig.root.nodes()[0].subnet;
+    let attach =
+        |request, offset| Attach { request, kind: new("s"), namespace_ip: subnet.namespace_ip(offset).unwrap().dual() };
+    let settings = Adjustment::default();
+    // Numbers grow modulo 2^32.
+    let first = attach(u32::MAX, 1);
+    let instance = rig.root.attach(rig.now, node, &first, settings).unwrap().instance;
+    rig.root.detach(rig.now, node, &Detach { request: 1, instance }).unwrap();
+    assert_eq!(rig.root.attach(rig.now, node, &first, settings), Err(Refusal::NoSuchInstance));
+    assert!(rig.root.services()[0].instances.is_empty());
+    rig.root.attach(rig.now, node, &attach(0, 2), settings).expect("another place");
+    rig.root.attach(rig.now, node, &attach(2, 1), settings).expect("a later request");
+    // Of another start of the node, the numbers say nothing.
+    let instance = rig.root.services()[0].instances[1].number;
+    let instance = InstanceId { service: rig.root.services()[0].id, number: instance };
+    rig.root.detach(rig.now, node, &Detach { request: 9, instance }).unwrap();
+    rig.hello(1, &hello(2)).unwrap();
+    rig.root.attach(rig.now, node, &attach(3, 1), settings).expect("after a restart");
+    rig.pass(30);
+    assert!(rig.root.detached.is_empty());
 }

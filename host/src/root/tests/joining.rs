@@ -75,7 +75,7 @@ fn a_stranger_is_no_node() {
     assert_eq!(rig.hello(9, &hello(1)), Err(Refusal::NotANode));
     assert_eq!(rig.attach(NodeId(9), AttachKind::Host, 1), Err(Refusal::NotANode));
     let instance = InstanceId::default();
-    assert_eq!(rig.root.detach(rig.now, NodeId(9), instance), Err(Refusal::NotANode));
+    assert_eq!(rig.root.detach(rig.now, NodeId(9), &gone(instance)), Err(Refusal::NotANode));
 }
 
 #[test]

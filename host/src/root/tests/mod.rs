@@ -18,8 +18,8 @@ use acorn_core::addr::{AddressPlan, Dual, PlanPools, PolicyBlock, Subnet4};
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
 use acorn_core::sync::directory::{Admission, Directory, Sender};
 use acorn_core::sync::message::{
-    Adjust, Adjustment, Attach, AttachKind, Attached, Capacities, Digest, Hello, IpType, ManagerRecord, Refusal,
-    ResolveKey, Turn,
+    Adjust, Adjustment, Attach, AttachKind, Attached, Capacities, Detach, Digest, Hello, IpType, ManagerRecord,
+    Refusal, ResolveKey, Turn,
 };
 use acorn_core::time::{Duration, Instant};
 
@@ -112,6 +112,8 @@ impl Rig {
         let info = self.root.nodes().into_iter().find(|info| info.id == node);
         let subnet = info.map_or_else(|| self.plan.worker_subnet(0).unwrap(), |info| info.subnet);
         let namespace_ip = subnet.namespace_ip(offset).unwrap().dual();
+        // A later request than any before it.
+        self.root.detached.clear();
         self.root.attach(self.now, node, &Attach { request: 7, kind, namespace_ip }, settings)
     }
 
@@ -121,7 +123,7 @@ impl Rig {
     }
 
     fn detach(&mut self, node: NodeId, instance: InstanceId) {
-        self.root.detach(self.now, node, instance).unwrap();
+        self.root.detach(self.now, node, &gone(instance)).unwrap();
     }
 
     /// All clients know all there is to know of a service.
@@ -129,6 +131,11 @@ impl Rig {
         let version = self.root.version(service).unwrap_or(u32::MAX);
         self.root.acknowledged(self.now, service, version);
     }
+}
+
+/// The request of the number after that of [`Rig::attach`].
+fn gone(instance: InstanceId) -> Detach {
+    Detach { request: 8, instance }
 }
 
 fn named(name: &str) -> ServiceName {

@@ -97,7 +97,7 @@ impl Step {
             Self::Detach(key, name, number) => {
                 let service = rig.root.service(&named(&format!("s{name}"))).map(|info| info.id).unwrap_or_default();
                 let node = id(rig, key);
-                format!("{:?}", rig.root.detach(rig.now, node, InstanceId { service, number }))
+                format!("{:?}", rig.root.detach(rig.now, node, &gone(InstanceId { service, number })))
             }
             Self::Settle(key, epoch) => {
                 format!("{:?}", rig.root.settle(rig.now, id(rig, key), epoch))

@@ -290,7 +290,8 @@ impl Directory for Model {
         Ok(Attached { request: attach.request, instance, instance_ip })
     }
 
-    fn detach(&mut self, _: Instant, node: NodeId, instance: InstanceId) -> Result<(), Refusal> {
+    fn detach(&mut self, _: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal> {
+        let instance = detach.instance;
         let Some(service) = self.services.get(&instance.service) else {
             return Ok(());
         };
