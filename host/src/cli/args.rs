@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use super::address_flags::AddressFlags;
 use super::firmware::FirmwareCommand;
+use super::store::StoreCommand;
 use crate::api::types::{LOAD_MAX, NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
 use crate::config::{DEFAULT_SOCKET, NodeName, Overrides, Role, Secret};
 use crate::net::IfName;
@@ -89,6 +90,9 @@ pub(super) enum Command {
     /// Prepare microcontrollers
     #[command(subcommand)]
     Firmware(FirmwareCommand),
+    /// Export and import a root's store
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),

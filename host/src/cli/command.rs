@@ -17,6 +17,7 @@ use super::args::{
 use super::client::{Client, ClientError};
 use super::firmware::FirmwareCommand;
 use super::show::Show;
+use super::store::Printed;
 use crate::api::types::{
     AdjustRequest, AttachRequest, Attached, Drops, Namespace, Nodes, Service, Services, Status, Table, TokenRequest,
     Tokens,
@@ -24,7 +25,9 @@ use crate::api::types::{
 use crate::config::{Config, ConfigError, Overrides};
 use crate::firmware::ProvisionError;
 use crate::identity::TokenDecodeError;
+use crate::root::TransferError;
 use crate::sla;
+use acorn_core::addr::PlanError;
 
 /// How long `acorn down` waits for the daemon to end.
 const DOWN_PATIENCE: Duration = Duration::from_secs(30);
@@ -49,6 +52,28 @@ pub enum CommandError {
     /// The SLA file can't be read.
     #[error("can't read the SLA {}: {reason}; check the path", .path.display())]
     Sla {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A store can't be exported or imported.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The configured address pools are no pools.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A file can't be read.
+    #[error("can't read {}: {reason}; check the path", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A file can't be written.
+    #[error("can't write {}: {reason}; choose another path", .path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -101,6 +126,10 @@ impl Session<'_> {
                 self.post::<Tokens>("/v1/tokens", to_json(&request)).await
             }
             Command::Firmware(FirmwareCommand::Provision(args)) => Ok(self.result(&args.run()?)),
+            Command::Store(command) => Ok(match command.run()? {
+                Printed::Raw(text) => text,
+                Printed::Done(text) => self.done(&text),
+            }),
             Command::Config(ConfigCommand::Check { file }) => self.check(file),
         }
     }

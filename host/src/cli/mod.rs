@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod firmware;
 mod show;
+mod store;
 mod text_table;
 
 pub use self::args::Cli;

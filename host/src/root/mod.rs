@@ -33,6 +33,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -50,7 +51,8 @@ pub use settings::{
     FIXED_MAX, INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
     REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
 };
-pub use store::{OpenError, StoreError};
+pub use store::{OpenError, StoreError, TransferError};
+pub use transfer::{export_store, import_store};
 
 use clock::Clock;
 use row::{Counters, Edit, Row};

@@ -156,7 +156,7 @@ pub(super) enum Row {
     JoinKey(NodeKey, JoinKeyRow),
     RegisteredKey(NodeKey),
     /// Since format 3.
-    Request(u128, RequestRow),
+    Request(#[serde(with = "fingerprint")] u128, RequestRow),
 }
 
 /// What an operator's request was answered.
@@ -164,6 +164,7 @@ pub(super) enum Row {
 pub(super) struct RequestRow {
     pub(super) key: String,
     /// A fingerprint of what was asked for.
+    #[serde(with = "fingerprint")]
     pub(super) what: u128,
     pub(super) at_unix_ms: u64,
     pub(super) answer: String,
@@ -238,5 +239,26 @@ impl RowKey {
             Self::RegisteredKey(key) => [&[6][..], &key.0].concat(),
             Self::Request(id) => [&[7][..], &id.to_be_bytes()].concat(),
         }
+    }
+}
+
+/// 128 bits as hexadecimal text where people read it: JSON has no such numbers.
+mod fingerprint {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(&format_args!("{value:032x}"))
+        } else {
+            value.serialize(serializer)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            return u128::from_str_radix(&text, 16).map_err(de::Error::custom);
+        }
+        u128::deserialize(deserializer)
     }
 }

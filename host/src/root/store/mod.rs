@@ -1,6 +1,7 @@
 //! Where the root's rows are: a store that takes the edits of operations, all or none.
 
 mod redb;
+pub(super) mod transfer;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use super::row::{Edit, Row};
 #[cfg(test)]
 pub(super) use self::redb::{Medium, read_image};
 pub(super) use self::redb::{OwnFile, Redb};
+pub use self::transfer::TransferError;
 
 /// The version of what is stored.
 pub(super) const FORMAT: u32 = 3;

@@ -1,6 +1,6 @@
 //! The store on a disk: `root.redb`, a file that one process uses at a time.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,12 @@ impl OwnFile {
         let own = Self { path: path.to_owned(), file };
         own.lock()?;
         Ok(own)
+    }
+
+    /// Opens the file; when there is none, that is an error.
+    pub(in super::super) fn existing(path: &Path) -> Result<Self, OpenError> {
+        fs::metadata(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        Self::open(path)
     }
 
     fn lock(&self) -> Result<(), OpenError> {
@@ -188,7 +194,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     upgrade(&database).map_err(failed)?;
     drop(database);
     File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(&new, path).map_err(io)?;
+    fs::rename(&new, path).map_err(io)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
 }

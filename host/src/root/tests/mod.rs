@@ -11,6 +11,7 @@ mod restart;
 mod services;
 mod subnets;
 mod tables;
+mod transfer;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
