@@ -71,3 +71,26 @@ fn an_idle_network_sends_renewals_only() {
         assert!(most <= 80, "an idle node sends {most} bytes a second");
     }
 }
+
+#[test]
+fn what_is_known_when_the_root_goes_away_can_be_dialled_until_it_is_back_however_idle() {
+    for seed in seeds(3) {
+        let mut world = World::with_nodes(seed, 2);
+        let dialled = world.create_service("server");
+        let server = world.attach(2, "server", None);
+        let client = world.hosts[1].own_app();
+        world.ask(1, client, dialled.v4.into(), 0);
+        world.run(Duration::from_secs(1));
+        world.crash(0);
+        // The flow ends, and its interest has been idle for minutes.
+        world.run(FLOW + INTEREST + Duration::from_secs(240));
+        let port = world.ask(1, client, dialled.v4.into(), 1);
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.answer(1, client, port), Some(server), "it is known, and both nodes are up");
+
+        world.run(FLOW + INTEREST);
+        world.start(0);
+        world.run(Duration::from_secs(30));
+        assert!(world.node(1).router().table.len().0 < 2, "what was idle is forgotten when the root is back");
+    }
+}

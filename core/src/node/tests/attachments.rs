@@ -115,6 +115,7 @@ fn an_answer_without_room_is_told_as_what_it_is() {
 #[test]
 fn a_detached_instance_is_out_at_once_and_the_manager_is_told_until_it_knows() {
     let (mut world, _) = World::with_servers(&[(0, B)]);
+    world.welcoming = Some(1);
     assert_eq!(world.node.router().flows.len(), 1);
     let request = world.node.detach(world.now, attachment(0).id).unwrap();
     assert!(!world.is_attached(0));

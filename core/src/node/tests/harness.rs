@@ -59,6 +59,8 @@ pub struct World {
     pub delivered: Vec<Vec<u8>>,
     pub events: Vec<(Option<RequestId>, Outcome)>,
     pub peers: Vec<PeerNews>,
+    /// The manager answers each `Hello`, in this epoch.
+    pub welcoming: Option<u32>,
 }
 
 pub fn key(node: u32) -> NodeKey {
@@ -171,6 +173,7 @@ impl World {
             delivered: Vec::new(),
             events: Vec::new(),
             peers: Vec::new(),
+            welcoming: None,
         };
         world.settle();
         world
@@ -214,7 +217,13 @@ impl World {
             rounds = if due > self.now { 0 } else { rounds + 1 };
             self.now = self.now.max(due);
             self.node.handle_timeout(self.now);
+            let before = self.said.len();
             self.settle();
+            if let Some(epoch) = self.welcoming
+                && self.said.iter().skip(before).any(|(_, m)| matches!(m, Message::Hello(_)))
+            {
+                self.welcome(epoch);
+            }
         }
         self.now = end;
     }

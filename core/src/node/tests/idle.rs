@@ -136,6 +136,7 @@ fn an_interest_whose_last_flow_ends_while_it_is_opened_again_ends_soon_after() {
     let (mut world, _) = World::with_servers(&[(0, B)]);
     world.run(20_000);
     world.welcome(2);
+    world.welcoming = Some(2);
     let stream = world.resolve_of(Subject::whole(ServiceId(SERVERS))).stream;
     world.run(25_000);
     assert_eq!((flows(&world), follows_servers(&world)), (0, true));

@@ -33,6 +33,7 @@ fn knows(world: &World) -> Vec<u32> {
 #[test]
 fn an_interest_ends_10_seconds_after_its_last_flow_and_is_said_until_it_is_confirmed() {
     let (mut world, stream) = World::with_servers(&[(0, B), (1, B)]);
+    world.welcoming = Some(1);
     // The flow that asked is UDP and one-way: 30 s.
     world.run(29_000);
     world.dial(&dial(Family::V4, 1, DIALLED));
@@ -62,8 +63,33 @@ fn an_interest_ends_10_seconds_after_its_last_flow_and_is_said_until_it_is_confi
 }
 
 #[test]
+fn no_interest_ends_while_the_manager_does_not_answer() {
+    let (mut world, _) = World::with_servers(&[(0, B)]);
+    world.welcoming = Some(1);
+    // The flow that asked ends after 30 s; the manager is gone by then.
+    world.run(36_000);
+    world.welcoming = None;
+    world.run(600_000);
+    assert!(!world.node.client().is_connected(world.now));
+    assert_eq!(knows(&world), [0], "nobody could bring it back");
+    world.said.clear();
+    world.dial(&dial(Family::V4, 2, DIALLED));
+    assert_eq!(world.forwarded.len(), 1, "it is dialled as before");
+    assert_eq!(world.resolves(), 0);
+    // That flow ends too, and the manager is back later.
+    world.run(60_000);
+    assert_eq!(knows(&world), [0]);
+    world.welcome(1);
+    world.welcoming = Some(1);
+    world.run(1_000);
+    assert!(knows(&world).is_empty(), "it was idle for longer than 10 s");
+    assert!(world.messages().iter().any(|m| matches!(m, Message::Forget { .. })));
+}
+
+#[test]
 fn a_service_that_is_dialled_while_its_interest_ends_is_asked_for_again() {
     let (mut world, old) = World::with_servers(&[(0, B)]);
+    world.welcoming = Some(1);
     world.run(45_000);
     assert!(knows(&world).is_empty());
     world.forwarded.clear();
@@ -83,6 +109,7 @@ fn a_service_that_is_dialled_while_its_interest_ends_is_asked_for_again() {
 #[test]
 fn established_connections_keep_the_interest_for_hours() {
     let (mut world, _) = World::with_servers(&[(0, B)]);
+    world.welcoming = Some(1);
     let dial = from_client(Family::V4, Kind::Tcp, 5, service_ip(DIALLED));
     world.dial(&dial);
     let answer = crate::packet::samples::Sample { kind: Kind::Tcp, tcp_flags: 0x12, ..from_server(Family::V4, 0, 5) };
@@ -91,9 +118,6 @@ fn established_connections_keep_the_interest_for_hours() {
     world.dial(&crate::packet::samples::Sample { tcp_flags: 0x10, ..dial });
     for _ in 0..120 {
         world.run(60_000);
-        if world.said.iter().any(|(_, m)| matches!(m, Message::Hello(_))) {
-            world.welcome(1);
-        }
         world.said.clear();
     }
     assert_eq!(knows(&world), [0]);
@@ -190,6 +214,7 @@ fn a_page_of_a_stream_that_was_never_opened_is_not_believed_and_given_back() {
 #[test]
 fn an_introduction_is_taken_as_it_comes_and_ends_by_itself() {
     let mut world = World::ready();
+    world.welcoming = Some(1);
     let stream = SERVER_STREAMS + 3;
     world.manager(Message::Table(single(stream, SERVERS, 2, B)));
     assert_eq!(world.acks(), [(stream, 1)]);

@@ -7,7 +7,7 @@ use crate::addr::Family;
 use crate::ids::NodeKey;
 use crate::stats::DropReason;
 use crate::sync::client::Profile;
-use crate::sync::message::{AttachKind, Message, Refusal, ResolveKey, Subject};
+use crate::sync::message::{AttachKind, Message, Refusal, ResolveKey, Subject, Welcome};
 use crate::time::Instant;
 
 fn hellos(world: &World) -> Vec<(u32, u32)> {
@@ -83,6 +83,36 @@ fn a_manager_that_is_silent_gives_way_to_the_next() {
     assert!(!world.node.client().is_manager(&key(STANDBY)));
     world.run(LINGER + 5_000);
     assert!(world.node.find_peer(&key(STANDBY)).is_none());
+}
+
+#[test]
+fn the_next_manager_takes_over_and_hears_everything_and_the_one_before_is_not_believed_any_more() {
+    let mut world = World::start(profile(), &[MANAGER, STANDBY]);
+    world.node.resume(world.now, attachment(0)).unwrap();
+    let both = |request, epoch| {
+        let managers = [MANAGER, STANDBY].map(manager_record);
+        Message::Welcome(Welcome { managers: managers.into_iter().collect(), ..welcome(request, epoch) })
+    };
+    world.manager(both(world.hello().request, 1));
+    world.attached(&world.attach_request(), attachment(0).id);
+    world.said.clear();
+    world.run(3_000);
+    assert_eq!(hellos(&world).len(), 1, "the first that the manager does not answer");
+    world.run(5_000);
+    let (to, request) = *hellos(&world).last().unwrap();
+    assert_eq!(to, STANDBY, "within 5 s of the first without an answer");
+    assert!(world.node.client().is_connected(world.now), "the lease is not over yet");
+    world.said.clear();
+    world.manager_only(STANDBY, both(request, 2));
+    world.settle();
+    let resumed = world.attach_request();
+    assert_eq!(resumed.kind, AttachKind::Resume(attachment(0).id));
+    assert!(world.said.iter().all(|(to, _)| *to == STANDBY));
+    let unexpected = world.node.client().counters.unexpected;
+    world.manager(Message::Restarted { epoch: 1 });
+    world.attached(&resumed, attachment(0).id);
+    assert_eq!(world.node.client().counters.unexpected, unexpected + 2);
+    assert_eq!(world.node.client().manager().unwrap().key, key(STANDBY));
 }
 
 #[test]
@@ -200,7 +230,7 @@ fn a_manager_whose_digests_differ_gets_streams_or_instances_again() {
         let hello = world.hello();
         assert_eq!((hello.streams.count, hello.instances.count), (2, 1));
         world.said.clear();
-        let answer = crate::sync::message::Welcome { reopen, reattach, ..welcome(hello.request, 1) };
+        let answer = Welcome { reopen, reattach, ..welcome(hello.request, 1) };
         world.manager(Message::Welcome(answer));
         let messages = world.messages();
         let streams = messages.iter().filter(|m| matches!(m, Message::Resolve(_))).count();

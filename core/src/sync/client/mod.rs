@@ -31,7 +31,7 @@ use queries::Queries;
 use requests::Requests;
 use session::Session;
 
-/// How long an interest outlives its last flow.
+/// How long an interest outlives its last flow. It does not end while the manager does not answer: nobody could bring it back.
 pub const INTEREST_IDLE: Duration = Duration::from_secs(10);
 /// How long a look-up may take before the application is told that it failed.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -240,15 +240,26 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
     }
 
     /// Handles one message of a manager.
+    ///
+    /// Only the one that is spoken to is heard: the numbers of streams and requests are of that conversation.
     pub fn handle(&mut self, now: Instant, from: &NodeKey, message: &Message, replica: &mut impl Replica) {
+        if self.session.manager().is_none_or(|manager| manager.key != *from) {
+            self.counters.unexpected = self.counters.unexpected.wrapping_add(1);
+            return;
+        }
         match message {
             Message::Welcome(welcome) => {
+                let was_away = !self.session.is_answered(now);
                 let news = self.session.welcome(now, from, welcome);
                 let Some(news) = news else {
                     self.counters.unexpected = self.counters.unexpected.wrapping_add(1);
                     return;
                 };
                 replica.set_subnet(welcome.subnet);
+                if was_away {
+                    // What has become idle meanwhile may end now.
+                    self.next_idle = Instant::ZERO;
+                }
                 if let Some(profile) = self.profile.get_mut().filter(|profile| profile.joining) {
                     profile.joining = false;
                     self.session.joined(now);

@@ -224,8 +224,10 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         self.clear(subject, replica);
     }
 
-    /// Ends interests whose last flow ended some time ago. Returns when the next one may end.
+    /// Ends interests whose last flow ended some time ago, unless the manager is away: what it can't tell again stays. Returns
+    /// when the next one may end.
     pub(super) fn end_idle_interests(&mut self, now: Instant, replica: &mut impl Replica) -> Instant {
+        let is_answered = self.session.is_answered(now);
         let mut next = Instant::MAX;
         let mut from = 0usize;
         while let Some(row) = self.interests.next_row(from) {
@@ -246,6 +248,8 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             let end = interest.idle_since.saturating_add(INTEREST_IDLE);
             if interest.state != State::Open {
                 // It is looked at again when its page comes.
+            } else if now >= end && !is_answered {
+                // It is looked at again when the manager answers.
             } else if now >= end {
                 self.interests.end(now, row);
                 self.clear(subject, replica);

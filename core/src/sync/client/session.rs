@@ -102,6 +102,11 @@ impl Session {
         self.membership.get().is_some_and(|m| self.is_member() && now < self.last_welcome.saturating_add(m.lease))
     }
 
+    /// Whether the manager has answered within the lease, and no more than its last `Hello` is without an answer.
+    pub(super) fn is_answered(&self, now: Instant) -> bool {
+        self.is_connected(now) && self.tries <= 1
+    }
+
     /// When the next `Hello` is due; never when there is nobody to say it to.
     pub(super) fn next_hello(&self) -> Option<Instant> {
         (!self.managers.is_empty()).then_some(self.next_hello)
