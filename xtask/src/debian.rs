@@ -23,8 +23,15 @@ pub const DEMO: [Need; 4] = [
     Need { package: "tcpdump", brings: "tcpdump" },
 ];
 
-/// What the network tests run besides.
-pub const TESTS: [Need; 2] = [Need { package: "curl", brings: "curl" }, Need { package: "nftables", brings: "nft" }];
+/// What is needed to build the daemon: its client of etcd is generated.
+pub const BUILD: [Need; 1] = [Need { package: "protobuf-compiler", brings: "protoc" }];
+
+/// What the tests run besides.
+pub const TESTS: [Need; 3] = [
+    Need { package: "curl", brings: "curl" },
+    Need { package: "etcd-server", brings: "etcd" },
+    Need { package: "nftables", brings: "nft" },
+];
 
 /// What emulates a board.
 pub const EMULATOR: [Need; 1] = [Need { package: "qemu-system-arm", brings: "qemu-system-arm" }];

@@ -14,6 +14,7 @@ use super::store::StoreCommand;
 use crate::api::types::{LOAD_MAX, NetnsName, TOKEN_EXPIRY_MAX_S, TOKENS_MAX};
 use crate::config::{DEFAULT_SOCKET, NodeName, Overrides, Role, Secret};
 use crate::net::IfName;
+use crate::root::StoreUrl;
 use crate::sla::ServiceName;
 
 /// The heading of the flags that every command takes.
@@ -106,6 +107,9 @@ pub(super) struct DaemonArgs {
     /// The directory of the key and the durable state [default: /var/lib/acorn]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Where a root keeps its state: etcd://HOST:PORT[,HOST:PORT...]/PREFIX [default: a file in the state directory]
+    #[arg(long, value_name = "URL")]
+    store: Option<StoreUrl>,
     /// Where the overlay's UDP socket listens [default: 0.0.0.0:50103]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -311,6 +315,7 @@ impl Cli {
             socket: self.socket.clone(),
             listen: daemon.listen,
             advertise: daemon.advertise,
+            store: daemon.store.clone(),
             log: self.log.clone(),
             ..Overrides::default()
         };

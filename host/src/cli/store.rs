@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::command::CommandError;
 use crate::config::{Config, Overrides};
-use crate::root::{self, FILE_NAME};
+use crate::root::{self, FILE_NAME, StoreUrl};
 
 /// Moves the root's durable state.
 #[derive(Debug, Subcommand)]
@@ -43,6 +43,9 @@ pub(super) struct PlaceArgs {
     /// The directory of the key and the durable state [default: /var/lib/acorn]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// A store in etcd: etcd://HOST:PORT[,HOST:PORT...]/PREFIX
+    #[arg(long, value_name = "URL")]
+    store: Option<StoreUrl>,
 }
 
 impl StoreCommand {
@@ -50,7 +53,11 @@ impl StoreCommand {
     pub(super) fn run(&self) -> Result<Printed, CommandError> {
         match self {
             Self::Export { place, output } => {
-                let text = root::export_store(&place.path(&place.config()?))?;
+                let config = place.config()?;
+                let text = match &config.root.store {
+                    Some(url) => root::export_shared(url)?,
+                    None => root::export_store(&file_of(&config))?,
+                };
                 let Some(output) = output else { return Ok(Printed::Raw(text)) };
                 write_new(output, &text).map_err(|reason| CommandError::Write { path: output.clone(), reason })?;
                 Ok(Printed::Done(format!("exported {} rows to {}", text.lines().count() - 1, output.display())))
@@ -58,10 +65,16 @@ impl StoreCommand {
             Self::Import { place, file } => {
                 let text = read(file).map_err(|reason| CommandError::Read { path: file.clone(), reason })?;
                 let config = place.config()?;
-                let path = place.path(&config);
+                let plan = config.plan.address_plan()?;
                 let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                let rows = root::import_store(&path, &text, config.plan.address_plan()?, unix)?;
-                Ok(Printed::Done(format!("imported {rows} rows into {}", path.display())))
+                let (rows, name) = match &config.root.store {
+                    Some(url) => (root::import_shared(url, &text, plan, unix)?, url.to_string()),
+                    None => {
+                        let path = file_of(&config);
+                        (root::import_store(&path, &text, plan, unix)?, path.display().to_string())
+                    }
+                };
+                Ok(Printed::Done(format!("imported {rows} rows into {name}")))
             }
         }
     }
@@ -77,13 +90,13 @@ pub(super) enum Printed {
 
 impl PlaceArgs {
     fn config(&self) -> Result<Config, CommandError> {
-        let flags = Overrides { state: self.state.clone(), ..Overrides::default() };
+        let flags = Overrides { state: self.state.clone(), store: self.store.clone(), ..Overrides::default() };
         Ok(Config::load(self.config.as_deref(), &flags)?)
     }
+}
 
-    fn path(&self, config: &Config) -> PathBuf {
-        config.daemon.state.join(FILE_NAME)
-    }
+fn file_of(config: &Config) -> PathBuf {
+    config.daemon.state.join(FILE_NAME)
 }
 
 fn read(file: &Path) -> io::Result<String> {

@@ -18,6 +18,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("root.lease_s", "a whole number of seconds from 1 to 86400, like 10"),
     ("root.quarantine_s", "a whole number of seconds from 1 to 86400, like 60"),
     ("root.retention_s", "a whole number of seconds, not shorter than lease_s and at most 31536000, like 86400"),
+    ("root.store", "servers of etcd and a prefix, like \"etcd://10.0.0.1:2379,10.0.0.2:2379/acorn\""),
     ("node.name", "a name of letters, digits and hyphens, like \"edge-1\""),
     ("node.tun", "the name of an interface, at most 15 characters, like \"acorn0\""),
     ("node.subnet", "a /26 of the worker pool, like \"10.18.30.64/26\""),

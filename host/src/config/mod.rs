@@ -23,6 +23,7 @@ use self::diagnosis::{Document, Violation};
 pub use self::plan::PlanConfig;
 pub use self::values::{NodeName, Secret, UnderlayMtu, ValueError};
 use crate::net::{AttachmentPrefix, IfName};
+use crate::root::StoreUrl;
 
 /// Where the daemon's control socket is unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/acorn/acorn.sock";
@@ -107,11 +108,13 @@ pub struct RootConfig {
     pub quarantine_s: u32,
     /// How long a silent node's addresses and keys are kept, in seconds. At least the lease, at most a year.
     pub retention_s: u32,
+    /// The store, `etcd://HOST:PORT[,HOST:PORT...]/PREFIX`; without one, a file in the state directory.
+    pub store: Option<StoreUrl>,
 }
 
 impl Default for RootConfig {
     fn default() -> Self {
-        Self { lease_s: 10, quarantine_s: 60, retention_s: DAY_S }
+        Self { lease_s: 10, quarantine_s: 60, retention_s: DAY_S, store: None }
     }
 }
 
@@ -163,6 +166,7 @@ pub struct Overrides {
     pub subnet: Option<Subnet4>,
     pub token: Option<Secret>,
     pub token_file: Option<PathBuf>,
+    pub store: Option<StoreUrl>,
 }
 
 impl Config {
@@ -208,6 +212,9 @@ impl Config {
         set(&mut self.daemon.socket, flags.socket.as_ref());
         set(&mut self.daemon.listen, flags.listen.as_ref());
         set(&mut self.daemon.log, flags.log.as_ref());
+        if flags.store.is_some() {
+            self.root.store.clone_from(&flags.store);
+        }
         set(&mut self.node.name, flags.name.as_ref());
         set(&mut self.node.tun, flags.tun.as_ref());
         self.daemon.advertise = flags.advertise.or(self.daemon.advertise);
@@ -300,7 +307,8 @@ impl NodeConfig {
 impl Overrides {
     /// The flag that sets `key`, if it was given.
     fn flag_for(&self, key: &str) -> Option<&'static str> {
-        let flags: [(&str, &'static str, bool); 10] = [
+        let flags: [(&str, &'static str, bool); 11] = [
+            ("root.store", "--store", self.store.is_some()),
             ("daemon.state", "--state", self.state.is_some()),
             ("daemon.socket", "--socket", self.socket.is_some()),
             ("daemon.listen", "--listen", self.listen.is_some()),

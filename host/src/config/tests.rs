@@ -57,7 +57,7 @@ fn the_example_has_every_key_and_every_key_has_a_help() {
 fn every_key_that_the_example_comments_out_is_valid() {
     let commented = |line: &&str| line.starts_with("# ") && line.contains(" = \"");
     let lines: Vec<_> = EXAMPLE.lines().filter(commented).collect();
-    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert_eq!(lines.len(), 6, "{lines:?}");
     for line in lines {
         let text = EXAMPLE.replace(line, line.trim_start_matches("# "));
         let config = parse(&text).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -173,8 +173,8 @@ impl Manager {
         let mut out = [0; MESSAGE_MAX];
         let mut messages = Vec::new();
         loop {
-            self.root.begin();
             let now = self.time();
+            self.root.begin(now);
             if Instant::now() >= next_expiry {
                 next_expiry = Instant::now() + EXPIRY;
                 let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -187,7 +187,8 @@ impl Manager {
                 return;
             }
             let due = self.server.poll_timeout().map(|at| self.clock.when(at));
-            let until = due.map_or(next_expiry, |due| due.min(next_expiry));
+            let next_look = self.root.look_interval().map_or(next_expiry, |interval| Instant::now() + interval);
+            let until = due.map_or(next_expiry, |due| due.min(next_expiry)).min(next_look);
             match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(message) => {
                     messages.push(message);

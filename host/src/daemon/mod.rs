@@ -239,10 +239,16 @@ fn open_root(
     };
     let path = config.daemon.state.join(crate::root::FILE_NAME);
     let zero = acorn_core::time::Instant::ZERO;
-    let mut root = Root::open(&path, plan, settings, own, zero, since_1970().as_secs())?;
+    let unix = since_1970().as_secs();
+    let mut root = match &config.root.store {
+        Some(url) => Root::open_shared(url, plan, settings, own, zero, unix)?,
+        None => Root::open(&path, plan, settings, own, zero, unix)?,
+    };
     if role.is_node() {
         // The node in this process needs no token.
+        root.begin(zero);
         root.register_node_key(zero, own.key)?;
+        root.finish()?;
     }
     let retention = settings.retention;
     Ok(Manager::new(root, engine_clock, nonzero_epoch()?, hash_key()?, retention, waker.clone()))

@@ -8,7 +8,7 @@ use acorn_core::time::Instant;
 use super::Root;
 use super::keys::{KeyEvent, known_keys};
 use super::load::load;
-use super::row::{Edit, Row};
+use super::row::{Counters, Edit, Row};
 use super::state::State;
 use super::store::{OpenError, StoreError};
 
@@ -16,7 +16,31 @@ impl Root {
     /// From now on changes wait for [`finish`](Self::finish). Nothing may be told to anybody until then.
     ///
     /// While the store does not work each change is stored by itself, so that those who ask learn of their own.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, now: Instant) {
+        match self.store.begin() {
+            Ok(begun) => {
+                if begun.behind {
+                    // It has to be read again, which is what happens after a failure.
+                    self.store.release();
+                    self.is_behind = true;
+                    return;
+                }
+                for edit in begun.edits {
+                    self.take_in(now, edit);
+                }
+                self.roots = begun.roots;
+            }
+            Err(error) => {
+                if self.is_sound {
+                    tracing::error!(%error, "changes are refused until the store works again");
+                }
+                self.is_sound = false;
+                return;
+            }
+        }
+        if self.store.is_shared() {
+            self.is_sound = true;
+        }
         // Written as it is: only to see whether the store works again.
         if self.is_sound || self.store(&[Edit::Put(Row::Counters(self.state.counters))]).is_ok() {
             self.batch = Some(Vec::new());
@@ -28,9 +52,18 @@ impl Root {
     /// # Errors
     /// [`StoreError`]; what is in memory has not happened then, and [`reload`](Self::reload) must follow.
     pub fn finish(&mut self) -> Result<(), StoreError> {
+        if self.is_behind {
+            return Err(StoreError::new(
+                &self.store.name().display().to_string(),
+                "other roots have done too much since",
+            ));
+        }
         match self.batch.take() {
             Some(edits) if !edits.is_empty() => self.store(&edits),
-            _ => Ok(()),
+            _ => {
+                self.store.release();
+                Ok(())
+            }
         }
     }
 
@@ -47,7 +80,23 @@ impl Root {
             .map_err(|fault| fault.at(self.store.name()))?;
         let before = std::mem::replace(&mut self.state, state);
         inherit(&mut self.state, &before);
+        self.is_behind = false;
         Ok(())
+    }
+}
+
+impl Root {
+    /// Another root has done something.
+    fn take_in(&mut self, now: Instant, edit: Edit) {
+        let edit = match edit {
+            Edit::Put(Row::Counters(counters)) => {
+                let before = self.state.counters;
+                let (services, nodes) = (counters.services.max(before.services), counters.nodes.max(before.nodes));
+                Edit::Put(Row::Counters(Counters { services, nodes, ..counters }))
+            }
+            other => other,
+        };
+        self.state.apply(now, &self.clock, edit);
     }
 }
 

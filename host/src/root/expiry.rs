@@ -61,7 +61,10 @@ impl Root {
         }
         let known = self.acknowledged.entry(service).or_default();
         *known = version.max(*known);
-        self.quarantine_acknowledged(now);
+        // Out of its turn a root can't store it: it is looked at again with what expires.
+        if self.batch.is_some() || !self.store.is_shared() {
+            self.quarantine_acknowledged(now);
+        }
     }
 
     /// Starts the quarantine of what all clients know to be withdrawn. After a start "all clients" means nothing until every

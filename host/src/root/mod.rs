@@ -42,7 +42,7 @@ use std::path::Path;
 use acorn_core::addr::AddressPlan;
 use acorn_core::ids::{NodeId, ServiceId};
 use acorn_core::sync::message::{ManagerRecord, Refusal, Turn};
-use acorn_core::time::Instant;
+use acorn_core::time::{Duration, Instant};
 
 pub use keys::{KeyError, KeyEvent, KnownKey};
 pub use requests::{OnceError, REQUEST_KEY_MAX, RequestKey};
@@ -51,17 +51,20 @@ pub use settings::{
     FIXED_MAX, INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
     REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
 };
-pub use store::{OpenError, StoreError, TransferError};
-pub use transfer::{export_store, import_store};
+pub use store::{OpenError, StoreError, StoreUrl, StoreUrlError, TransferError};
+pub use transfer::{export_shared, export_store, import_shared, import_store};
 
 use clock::Clock;
 use row::{Counters, Edit, Row};
 use settings::Limits;
 use state::State;
-use store::{OwnFile, Redb, Store};
+use store::{Etcd, OwnFile, Redb, Store};
 
 /// The name of the root's file in the state directory.
 pub const FILE_NAME: &str = "root.redb";
+
+/// How long it may take until a root notices what another one has done.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The root's state. See the module's documentation.
 pub struct Root {
@@ -70,6 +73,10 @@ pub struct Root {
     batch: Option<Vec<Edit>>,
     /// The last commit succeeded.
     is_sound: bool,
+    /// The state has to be read again.
+    is_behind: bool,
+    /// The roots that are alive, where there can be several.
+    roots: Vec<ManagerRecord>,
     state: State,
     settings: RootSettings,
     limits: Limits,
@@ -108,6 +115,32 @@ impl Root {
         Ok(Self::with(Box::new(store), state, settings, limits, own, now, clock))
     }
 
+    /// The same on a store that other roots can use at the same time.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_shared(
+        url: &StoreUrl,
+        plan: AddressPlan,
+        settings: RootSettings,
+        own: ManagerRecord,
+        now: Instant,
+        unix: u64,
+    ) -> Result<Self, OpenError> {
+        let mut store = Etcd::new(url, Some(own))?;
+        let clock = Clock::new(now, unix);
+        let limits = Limits::default();
+        let rows = store.read()?;
+        let state = load::load(rows, plan, &settings, &limits, now, &clock).map_err(|fault| fault.at(store.name()))?;
+        store.adopt()?;
+        Ok(Self::with(Box::new(store), state, settings, limits, own, now, clock))
+    }
+
+    /// How often [`begin`](Self::begin) has to be called although nothing is asked for, because others may have done something.
+    pub fn look_interval(&self) -> Option<Duration> {
+        self.store.is_shared().then_some(LOOK)
+    }
+
     fn with(
         store: Box<dyn Store>,
         state: State,
@@ -121,11 +154,13 @@ impl Root {
         let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
         let unheard = confirmed.map(|(id, _)| *id).collect();
         let (acknowledged, detached) = (BTreeMap::new(), BTreeMap::new());
-        let (batch, is_sound) = (None, true);
+        let (batch, is_sound, is_behind, roots) = (None, true, false, Vec::new());
         Self {
             store,
             batch,
             is_sound,
+            is_behind,
+            roots,
             state,
             settings,
             limits,

@@ -3,7 +3,7 @@
 use acorn_core::addr::WorkerSubnet;
 use acorn_core::ids::{Endpoint, NodeId, NodeKey};
 use acorn_core::sync::directory::{Admission, Sender};
-use acorn_core::sync::message::{Hello, Refusal};
+use acorn_core::sync::message::{Hello, MANAGERS_MAX, ManagerRecord, Refusal};
 use acorn_core::time::Instant;
 
 use super::Root;
@@ -125,13 +125,19 @@ impl Root {
         }
     }
 
+    /// This root, and the others that are alive.
+    fn managers(&self) -> impl Iterator<Item = ManagerRecord> + '_ {
+        let others = self.roots.iter().filter(|root| root.key != self.own.key);
+        std::iter::once(&self.own).chain(others).copied().take(MANAGERS_MAX)
+    }
+
     fn admission(&self, id: NodeId, hello: &Hello) -> Result<Admission, Refusal> {
         let node = self.state.nodes.get(&id).ok_or(Refusal::NotANode)?;
         Ok(Admission {
             node: id,
             subnet: node.row.subnet,
             lease_ms: node.row.lease_ms,
-            managers: std::iter::once(self.own).collect(),
+            managers: self.managers().collect(),
             reattach: self.state.digest(id) != hello.instances,
         })
     }

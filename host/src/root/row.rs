@@ -172,7 +172,7 @@ pub(super) struct RequestRow {
 
 /// Names a row. Rows are stored in the order of this type, which is an order in which they can be taken in: what a row refers to
 /// comes before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum RowKey {
     Counters,
     Node(NodeId),
@@ -185,7 +185,7 @@ pub(super) enum RowKey {
     Request(u128),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Edit {
     Put(Row),
     Delete(RowKey),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use acorn_core::addr::AddressPlan;
 
-use super::store::{OwnFile, Redb, TransferError, transfer};
+use super::store::{Etcd, OwnFile, Redb, StoreUrl, TransferError, transfer};
 
 /// What is in the store at `path`, as JSON lines. Nothing is written.
 ///
@@ -22,4 +22,21 @@ pub fn export_store(path: &Path) -> Result<String, TransferError> {
 pub fn import_store(path: &Path, text: &str, plan: AddressPlan, unix: u64) -> Result<usize, TransferError> {
     let rows = transfer::parse(text, plan, unix)?;
     transfer::import(&mut Redb::on(OwnFile::open(path)?, path), rows)
+}
+
+/// The same for a store in etcd, as of one moment. Roots may be using it.
+///
+/// # Errors
+/// [`TransferError`].
+pub fn export_shared(url: &StoreUrl) -> Result<String, TransferError> {
+    transfer::export(&mut Etcd::new(url, None)?)
+}
+
+/// [`import_store`] into a store in etcd that no root uses.
+///
+/// # Errors
+/// [`TransferError`]; the store is as it was then.
+pub fn import_shared(url: &StoreUrl, text: &str, plan: AddressPlan, unix: u64) -> Result<usize, TransferError> {
+    let rows = transfer::parse(text, plan, unix)?;
+    transfer::import(&mut Etcd::new(url, None)?, rows)
 }

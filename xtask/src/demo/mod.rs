@@ -26,6 +26,7 @@ const LOG_LINES: usize = 12;
 /// # Errors
 /// When it can't even begin: something is missing or does not build, or the kernel does not allow private namespaces.
 pub fn run(keep: bool) -> Result<ExitCode> {
+    debian::require(&debian::BUILD)?;
     debian::require(&debian::DEMO)?;
     debian::require(&debian::EMULATOR)?;
     let binary = build()?;

@@ -95,17 +95,19 @@ fn formatting() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
+    debian::require(&debian::BUILD)?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "--deny", "warnings"])
 }
 
 fn documentation() -> Result<()> {
+    debian::require(&debian::BUILD)?;
     let mut doc = workspace::cargo();
     doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
     passed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
 fn unit_tests() -> Result<()> {
-    debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
+    debian::require(&[&debian::BUILD[..], &debian::DEMO, &debian::TESTS].concat())?;
     cargo(&["test", "--workspace", "--exclude", "acorn-tests", "--locked", "--quiet"])
 }
 
@@ -136,7 +138,7 @@ fn system_test_names() -> Result<Vec<String>> {
 
 /// `cargo test` of the system, with what it needs there.
 fn test_of_system() -> Result<Command> {
-    debian::require(&[&debian::DEMO[..], &debian::TESTS].concat())?;
+    debian::require(&[&debian::BUILD[..], &debian::DEMO, &debian::TESTS].concat())?;
     // The system tests run this binary, which cargo does not build for another package's tests.
     cargo(&["build", "--package", "acorn", "--locked", "--quiet"])?;
     let binary = workspace::target().join("debug/acorn");

@@ -1,12 +1,18 @@
 //! Where the root's rows are: a store that takes the edits of operations, all or none.
 
+mod etcd;
+mod location;
 mod redb;
 pub(super) mod transfer;
 
 use std::path::{Path, PathBuf};
 
+use acorn_core::sync::message::ManagerRecord;
+
 use super::row::{Edit, Row};
 
+pub(super) use self::etcd::Etcd;
+pub use self::location::{StoreUrl, StoreUrlError};
 #[cfg(test)]
 pub(super) use self::redb::{Medium, read_image};
 pub(super) use self::redb::{OwnFile, Redb};
@@ -14,6 +20,17 @@ pub use self::transfer::TransferError;
 
 /// The version of what is stored.
 pub(super) const FORMAT: u32 = 3;
+
+/// What a root learns when its turn begins.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// What other roots have done since the last turn, in its order.
+    pub(super) edits: Vec<Edit>,
+    /// The roots that are alive, this one included; none where there can be one only.
+    pub(super) roots: Vec<ManagerRecord>,
+    /// What has been done can't be told any more: everything has to be read again.
+    pub(super) behind: bool,
+}
 
 /// A place for rows.
 pub(super) trait Store: Send {
@@ -33,6 +50,30 @@ pub(super) trait Store: Send {
     /// [`OpenError`].
     fn adopt(&mut self) -> Result<(), OpenError>;
 
+    /// Whether other roots can change what is stored.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Makes it this root's turn to plan and to commit, and tells what others have done.
+    ///
+    /// # Errors
+    /// [`StoreError`]; no commit succeeds until it is this root's turn.
+    fn begin(&mut self) -> Result<Begun, StoreError> {
+        Ok(Begun::default())
+    }
+
+    /// Ends the turn without a commit; a commit ends it, too.
+    fn release(&mut self) {}
+
+    /// Puts the first rows into an empty store that nobody uses, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn fill(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
+        self.commit(edits)
+    }
+
     /// Stores all edits or none. They are durable when this returns.
     ///
     /// # Errors
@@ -50,6 +91,14 @@ pub enum OpenError {
         path: PathBuf,
         /// What it said.
         source: std::io::Error,
+    },
+    /// It is in etcd, which can't be used.
+    #[error("can't use the root's state {name}: {reason}. Check that etcd runs and that this machine reaches it")]
+    Etcd {
+        /// The store.
+        name: String,
+        /// What is wrong.
+        reason: String,
     },
     /// Another process has it open.
     #[error("the root's state {} is in use by another process: stop that one first, or choose another state directory", path.display())]

@@ -139,8 +139,7 @@ pub(in super::super) fn import(store: &mut dyn Store, rows: Vec<Row>) -> Result<
     if there > 0 {
         return Err(TransferError::NotEmpty { name: store.name().display().to_string(), rows: there });
     }
-    store.adopt()?;
     let edits: Vec<_> = rows.into_iter().map(Edit::Put).collect();
-    store.commit(&edits)?;
+    store.fill(&edits)?;
     Ok(edits.len())
 }

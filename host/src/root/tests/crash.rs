@@ -96,7 +96,7 @@ fn operations_of_one_transaction_happen_all_or_none_wherever_the_process_dies() 
     for number in 0..12 {
         let steps: Vec<_> = (0..8).map(|_| Step::random(&mut random)).collect();
         let run = |rig: &mut Rig| {
-            rig.root.begin();
+            rig.root.begin(rig.now);
             let answers: Vec<_> = steps.iter().map(|step| step.run(rig)).collect();
             (answers, rig.root.finish().is_ok())
         };
@@ -148,7 +148,7 @@ fn what_a_failed_transaction_gave_is_not_given_to_another() {
     let version = rig.root.version(ServiceId(1)).unwrap();
     while rig.root.poll_key_event().is_some() {}
     rig.disk.die();
-    rig.root.begin();
+    rig.root.begin(rig.now);
     let lost = rig.create("t").unwrap().id;
     rig.root.register_node_key(rig.now, node_key(2)).unwrap();
     let joined = rig.hello(2, &hello(1)).unwrap().node;
@@ -159,7 +159,7 @@ fn what_a_failed_transaction_gave_is_not_given_to_another() {
     let events: Vec<_> = std::iter::from_fn(|| rig.root.poll_key_event()).collect();
     assert!(events.contains(&super::super::KeyEvent::Remove { key: node_key(2) }), "{events:?}");
     // While the disk is broken, everybody hears of his own failure.
-    rig.root.begin();
+    rig.root.begin(rig.now);
     assert!(matches!(rig.create("t"), Err(ServiceError::Storage(_))));
     assert!(rig.root.finish().is_ok());
     rig.disk.repair();

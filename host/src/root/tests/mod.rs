@@ -3,6 +3,7 @@
 mod adjusting;
 mod crash;
 mod disk;
+mod etcd;
 mod file;
 mod instances;
 mod joining;

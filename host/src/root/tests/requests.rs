@@ -9,7 +9,7 @@ fn key(text: &str) -> RequestKey {
 
 /// Creates the service `name` under this key, in a transaction.
 fn create(rig: &mut Rig, key: &str, name: &str) -> Result<String, OnceError<ServiceError>> {
-    rig.root.begin();
+    rig.root.begin(rig.now);
     let request = ServiceRequest { name: named(name), addresses: vec![round_robin(None, None)], fixed: Vec::new() };
     let (now, what) = (rig.now, format!("create {name}"));
     let answer = rig.root.once(now, &self::key(key), &what, |root| {
@@ -58,7 +58,7 @@ fn the_oldest_answers_make_room() {
     let mut rig = Rig::new();
     let mebibyte = |rig: &mut Rig, key: &str| {
         rig.now = rig.now.saturating_add(Duration::from_millis(1));
-        rig.root.begin();
+        rig.root.begin(rig.now);
         let answer = rig.root.once(rig.now, &self::key(key), "", |_| Ok::<_, ()>(key.repeat(1 << 19)));
         rig.root.finish().unwrap();
         answer.unwrap().len()

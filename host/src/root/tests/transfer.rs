@@ -17,7 +17,7 @@ fn furnished(path: &Path) -> Rig {
     for _ in 0..120 {
         Step::random(&mut random).run(&mut rig);
     }
-    rig.root.begin();
+    rig.root.begin(rig.now);
     let key = super::super::RequestKey::new("key").unwrap();
     rig.root.once(rig.now, &key, "what", |_| Ok::<_, ()>("answer \u{e9}\n".to_owned())).unwrap();
     rig.root.finish().unwrap();
