@@ -8,7 +8,7 @@ use acorn_core::time::Instant;
 use super::Root;
 use super::keys::{KeyEvent, known_keys};
 use super::load::load;
-use super::row::{Counters, Edit, Row};
+use super::row::{Edit, Row};
 use super::state::State;
 use super::store::{OpenError, StoreError};
 
@@ -25,10 +25,12 @@ impl Root {
                     self.is_behind = true;
                     return;
                 }
-                for edit in begun.edits {
-                    self.take_in(now, edit);
+                if self.store.is_shared() {
+                    self.is_sound = true;
+                    self.batch = Some(Vec::new());
+                    self.take_in(now, begun.edits, begun.roots);
+                    return;
                 }
-                self.roots = begun.roots;
             }
             Err(error) => {
                 if self.is_sound {
@@ -37,9 +39,6 @@ impl Root {
                 self.is_sound = false;
                 return;
             }
-        }
-        if self.store.is_shared() {
-            self.is_sound = true;
         }
         // Written as it is: only to see whether the store works again.
         if self.is_sound || self.store(&[Edit::Put(Row::Counters(self.state.counters))]).is_ok() {
@@ -81,22 +80,8 @@ impl Root {
         let before = std::mem::replace(&mut self.state, state);
         inherit(&mut self.state, &before);
         self.is_behind = false;
+        self.believe_all();
         Ok(())
-    }
-}
-
-impl Root {
-    /// Another root has done something.
-    fn take_in(&mut self, now: Instant, edit: Edit) {
-        let edit = match edit {
-            Edit::Put(Row::Counters(counters)) => {
-                let before = self.state.counters;
-                let (services, nodes) = (counters.services.max(before.services), counters.nodes.max(before.nodes));
-                Edit::Put(Row::Counters(Counters { services, nodes, ..counters }))
-            }
-            other => other,
-        };
-        self.state.apply(now, &self.clock, edit);
     }
 }
 

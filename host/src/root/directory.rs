@@ -90,8 +90,8 @@ impl Directory for Root {
         self.state.services.get(&service).map_or(0, |service| service.patchable_since)
     }
 
-    fn set_alive(&mut self, _now: Instant, node: NodeId, alive: bool) {
-        self.mark_alive(node, alive);
+    fn set_alive(&mut self, now: Instant, node: NodeId, alive: bool) {
+        self.mark_alive(now, node, alive);
     }
 
     fn acknowledged(&mut self, now: Instant, service: ServiceId, version: u32) {

@@ -188,7 +188,8 @@ impl<'a> Draft<'a> {
     }
 
     fn release_address(&mut self, service: ServiceId, address: IpAddr) {
-        let row = ReleaseRow::Withdrawn { service, since_unix_ms: self.clock.unix_ms(self.now) };
+        let since_unix_ms = self.clock.unix_ms(self.now);
+        let row = ReleaseRow::Withdrawn { service, since_unix_ms, acknowledged: BTreeSet::new() };
         self.put(Row::Release(Resource::Address(address), row));
     }
 }

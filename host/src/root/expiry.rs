@@ -50,8 +50,9 @@ impl Root {
             tracing::error!(%error, "what has expired could not be removed");
         }
         self.detached.retain(|_, (_, at)| now.saturating_duration_since(*at) < LATEST_REPEAT);
-        self.unheard.retain(|id| self.state.nodes.contains_key(id));
+        self.unheard.retain(|id, _| self.state.nodes.contains_key(id));
         self.quarantine_acknowledged(now);
+        self.quarantine_acknowledged_by_all(now);
     }
 
     /// Notes that all clients know a version of a service's table.
@@ -77,7 +78,7 @@ impl Root {
         for (service, known) in &self.acknowledged {
             for resource in self.state.withdrawn.get(service).into_iter().flatten() {
                 if is_withdrawn_by(self.state.releases.get(resource), *known) {
-                    draft.quarantine(*resource);
+                    self.draft_acknowledged(&mut draft, *resource);
                 }
             }
         }
@@ -92,13 +93,12 @@ impl Root {
 
     /// The leases of nodes that have not been heard since the start: nobody else watches them.
     fn end_leases(&mut self, now: Instant) {
-        let silent = now.saturating_duration_since(self.opened);
-        let ended = self.unheard.iter().copied().filter(|id| {
-            let node = self.state.nodes.get(id);
+        let ended = self.unheard.iter().filter(|(id, since)| {
+            let (node, silent) = (self.state.nodes.get(id), now.saturating_duration_since(**since));
             node.is_some_and(|node| node.alive && silent >= Duration::from_millis(node.row.lease_ms.into()))
         });
-        for id in ended.collect::<Vec<NodeId>>() {
-            self.mark_alive(id, false);
+        for id in ended.map(|(id, _)| *id).collect::<Vec<NodeId>>() {
+            self.mark_alive(now, id, false);
         }
     }
 }
@@ -119,5 +119,8 @@ fn draft_forgetting(draft: &mut Draft<'_>, id: NodeId) {
         draft.delete(RowKey::Service(*service));
     }
     draft.delete(RowKey::Node(id));
+    if draft.state().watches.contains_key(&id) {
+        draft.delete(RowKey::Watch(id));
+    }
     draft.release_subnet(node.row.subnet);
 }

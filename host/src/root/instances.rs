@@ -111,7 +111,7 @@ impl Root {
 
     fn note_load(&mut self, id: InstanceId, load: u16) {
         if self.state.instance(id).is_some_and(|instance| instance.load != load) {
-            self.make_room_for_version();
+            self.make_room_for_versions(1);
             self.state.set_load(id, load);
         }
     }

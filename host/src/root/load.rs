@@ -34,7 +34,12 @@ pub(super) fn load(
             Row::Release(resource, _) if state.addresses.slot(*resource).is_some() => {
                 return Err(Fault::Damaged(format!("{resource:?} is both owned and free")));
             }
-            Row::Counters(_) | Row::Release(..) | Row::JoinKey(..) | Row::RegisteredKey(_) | Row::Request(..) => {}
+            Row::Counters(_)
+            | Row::Release(..)
+            | Row::JoinKey(..)
+            | Row::RegisteredKey(_)
+            | Row::Request(..)
+            | Row::Watch(..) => {}
         }
         state.apply(now, clock, Edit::Put(row));
     }

@@ -12,7 +12,7 @@
 //! - `row` and `store`: what is in the file, and how it is opened without harming one that can't be used.
 //! - `state`: the same in memory, with indexes, liveness and versions. `load` checks a file's rows on their way in.
 //! - `pool` and `addresses`: who owns which address, and which is next. `draft`: an operation in the making.
-//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `batch`: several of them at once. `requests`: repeats. `directory`: the sync server's view.
+//! - `services`, `nodes`, `instances`, `keys`, `expiry`: the operations. `batch`: some of them at once. `several`: several roots. `requests`: repeats. `directory`: the sync server's view.
 
 mod addresses;
 mod batch;
@@ -29,13 +29,14 @@ mod requests;
 mod row;
 mod services;
 mod settings;
+mod several;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -75,6 +76,8 @@ pub struct Root {
     is_sound: bool,
     /// The state has to be read again.
     is_behind: bool,
+    /// Another number with every start, for where there can be several roots.
+    start: u64,
     /// The roots that are alive, where there can be several.
     roots: Vec<ManagerRecord>,
     state: State,
@@ -83,8 +86,8 @@ pub struct Root {
     own: ManagerRecord,
     clock: Clock,
     opened: Instant,
-    /// The nodes that have not been heard since the start.
-    unheard: BTreeSet<NodeId>,
+    /// The nodes that nobody has heard since then: since the start, or since the root that heard them died.
+    unheard: BTreeMap<NodeId, Instant>,
     /// The versions that all clients know, of services with withdrawn addresses whose quarantine has not begun.
     acknowledged: BTreeMap<ServiceId, u32>,
     /// The last detachment of each place, for as long as an older request can still be under way. No restart of the root is
@@ -152,7 +155,7 @@ impl Root {
     ) -> Self {
         // One that has never spoken with its own key has never had a table.
         let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
-        let unheard = confirmed.map(|(id, _)| *id).collect();
+        let unheard = confirmed.map(|(id, _)| (*id, now)).collect();
         let (acknowledged, detached) = (BTreeMap::new(), BTreeMap::new());
         let (batch, is_sound, is_behind, roots) = (None, true, false, Vec::new());
         Self {
@@ -160,6 +163,7 @@ impl Root {
             batch,
             is_sound,
             is_behind,
+            start: clock.unix_ms(now),
             roots,
             state,
             settings,
@@ -207,18 +211,24 @@ impl Root {
         })
     }
 
-    fn mark_alive(&mut self, id: NodeId, alive: bool) {
-        if self.state.nodes.get(&id).is_some_and(|node| node.alive != alive) {
-            self.make_room_for_version();
-            self.state.set_alive(id, alive);
+    fn mark_alive(&mut self, now: Instant, id: NodeId, alive: bool) {
+        if self.state.nodes.get(&id).is_none_or(|node| node.alive == alive) || !self.may_judge(id) {
+            return;
         }
+        if let Some(edit) = self.watch_edit(id, !alive)
+            && let Err(error) = self.commit(now, vec![edit])
+        {
+            tracing::error!(%error, "the other roots do not know that a node is silent");
+        }
+        self.make_room_for_versions(1);
+        self.state.set_alive(id, alive);
     }
 
     /// Liveness is not stored, but it raises versions, and none may ever be above the stored ceiling. When the disk fails liveness
     /// goes on: only after the next start could a table then be of a version that it was of before, and by then all clients have
     /// asked anew.
-    fn make_room_for_version(&mut self) {
-        let Some(version_ceiling) = self.state.next_ceiling(1) else {
+    fn make_room_for_versions(&mut self, count: usize) {
+        let Some(version_ceiling) = self.state.next_ceiling(count) else {
             return;
         };
         let row = Row::Counters(Counters { version_ceiling, ..self.state.counters });

@@ -81,9 +81,10 @@ impl Root {
         for join_key in self.state.used_join_keys.get(&from.key).into_iter().flatten() {
             draft.delete(RowKey::JoinKey(*join_key));
         }
-        let edits = draft.into_edits();
+        let mut edits = draft.into_edits();
+        edits.extend(self.watch_edit(id, false));
         self.commit_request(now, edits)?;
-        self.make_room_for_version();
+        self.make_room_for_versions(1);
         self.state.heard(now, id, hello.instances);
         self.unheard.remove(&id);
         self.admission(id, hello)

@@ -3,6 +3,7 @@
 //! A change of these types is a change of the file format: raise [`FORMAT`](super::store::FORMAT) with it, and teach
 //! [`Row::decode`] the format before.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use acorn_core::addr::{Dual, PolicyBlock, WorkerSubnet};
@@ -131,10 +132,11 @@ pub(super) enum Resource {
 
 /// Why a resource without an owner is not free. One whose quarantine is over keeps its row, because the row is its place in the
 /// order of reuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ReleaseRow {
-    /// Somebody may not know yet that it was withdrawn from this service.
-    Withdrawn { service: ServiceId, since_unix_ms: u64 },
+    /// Somebody may not know yet that it was withdrawn from this service. The clients of these roots do, where there are several;
+    /// since format 3.
+    Withdrawn { service: ServiceId, since_unix_ms: u64, acknowledged: BTreeSet<NodeKey> },
     /// Free from then on.
     Quarantine { until_unix_ms: u64 },
 }
@@ -157,6 +159,18 @@ pub(super) enum Row {
     RegisteredKey(NodeKey),
     /// Since format 3.
     Request(#[serde(with = "fingerprint")] u128, RequestRow),
+    /// Since format 3.
+    Watch(NodeId, WatchRow),
+}
+
+/// Which root hears a node, where there are several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WatchRow {
+    pub(super) root: NodeKey,
+    /// Another one with every start of the root.
+    pub(super) start: u64,
+    /// Its lease has ended.
+    pub(super) silent: bool,
 }
 
 /// What an operator's request was answered.
@@ -183,6 +197,7 @@ pub(super) enum RowKey {
     RegisteredKey(NodeKey),
     /// By a fingerprint of its key.
     Request(u128),
+    Watch(NodeId),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,6 +217,7 @@ impl Row {
             Self::JoinKey(key, _) => RowKey::JoinKey(*key),
             Self::RegisteredKey(key) => RowKey::RegisteredKey(*key),
             Self::Request(id, _) => RowKey::Request(*id),
+            Self::Watch(id, _) => RowKey::Watch(*id),
         }
     }
 
@@ -215,12 +231,18 @@ impl Row {
             // A service had no fixed instance addresses, which are the last that is said of it now.
             return postcard::from_bytes(&[bytes, &[0]].concat());
         }
+        if format <= 2 && key.first() == Some(&RELEASE) {
+            // Nor was there more than one root to acknowledge a withdrawal. What is behind the end of another row is not read.
+            return postcard::from_bytes(&[bytes, &[0]].concat());
+        }
         postcard::from_bytes(bytes)
     }
 }
 
 /// What the keys of services begin with.
 const SERVICE: u8 = 2;
+/// What the keys of resources begin with.
+const RELEASE: u8 = 4;
 /// What the keys of instances begin with.
 const INSTANCE: u8 = 3;
 
@@ -232,12 +254,13 @@ impl RowKey {
             Self::Node(id) => [&[1][..], &id.0.to_be_bytes()].concat(),
             Self::Service(id) => [&[SERVICE][..], &id.0.to_be_bytes()].concat(),
             Self::Instance(id) => [&[INSTANCE][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat(),
-            Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[4, 4][..], &v4.octets()].concat(),
-            Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[4, 6][..], &v6.octets()].concat(),
-            Self::Release(Resource::Subnet(base)) => [&[4, 7][..], &base.octets()].concat(),
+            Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[RELEASE, 4][..], &v4.octets()].concat(),
+            Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[RELEASE, 6][..], &v6.octets()].concat(),
+            Self::Release(Resource::Subnet(base)) => [&[RELEASE, 7][..], &base.octets()].concat(),
             Self::JoinKey(key) => [&[5][..], &key.0].concat(),
             Self::RegisteredKey(key) => [&[6][..], &key.0].concat(),
             Self::Request(id) => [&[7][..], &id.to_be_bytes()].concat(),
+            Self::Watch(id) => [&[8][..], &id.0.to_be_bytes()].concat(),
         }
     }
 }

@@ -20,7 +20,9 @@ use super::clock::{Clock, millis};
 use super::keys::KeyEvent;
 use super::pool::{Rest, Slot};
 use super::requests::Requests;
-use super::row::{Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow};
+use super::row::{
+    Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow, WatchRow,
+};
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
 
 #[derive(Debug)]
@@ -62,10 +64,17 @@ pub(super) struct Node {
 }
 
 /// A resource without an owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Release {
     /// Waits until all clients have acknowledged `version` of the service, at most until `until`.
-    Withdrawn { service: ServiceId, version: u32, until: Instant },
+    Withdrawn {
+        service: ServiceId,
+        version: u32,
+        until: Instant,
+        since_unix_ms: u64,
+        /// The roots whose clients have, where there are several.
+        acknowledged: BTreeSet<NodeKey>,
+    },
     /// Free from `until` on.
     Quarantine { until: Instant },
 }
@@ -85,6 +94,7 @@ pub(super) struct State {
     pub(super) registered_keys: BTreeSet<NodeKey>,
     pub(super) addresses: Addresses,
     pub(super) requests: Requests,
+    pub(super) watches: BTreeMap<NodeId, WatchRow>,
     pub(super) releases: BTreeMap<Resource, Release>,
     /// The withdrawn resources by service.
     pub(super) withdrawn: BTreeMap<ServiceId, BTreeSet<Resource>>,
@@ -117,6 +127,7 @@ impl State {
             registered_keys: BTreeSet::new(),
             addresses: Addresses::new(plan),
             requests: Requests::default(),
+            watches: BTreeMap::new(),
             releases: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
             places: HashMap::new(),
@@ -191,6 +202,12 @@ impl State {
             }
             Edit::Delete(RowKey::JoinKey(key)) => self.delete_join_key(key),
             Edit::Put(Row::Request(id, row)) => self.requests.put(id, row),
+            Edit::Put(Row::Watch(id, row)) => {
+                self.watches.insert(id, row);
+            }
+            Edit::Delete(RowKey::Watch(id)) => {
+                self.watches.remove(&id);
+            }
             Edit::Delete(RowKey::Request(id)) => self.requests.delete(id),
             Edit::Delete(RowKey::Counters | RowKey::RegisteredKey(_)) => {}
         }
@@ -418,17 +435,25 @@ impl State {
     }
 
     fn put_release(&mut self, now: Instant, clock: &Clock, resource: Resource, row: ReleaseRow) {
+        // One that another root's clients have acknowledged is of the version that it was of before.
+        let before = match self.releases.get(&resource) {
+            Some(Release::Withdrawn { version, .. }) => Some(*version),
+            _ => None,
+        };
         self.unindex_release(resource);
         let (release, slot) = match row {
-            ReleaseRow::Withdrawn { service, since_unix_ms } => {
+            ReleaseRow::Withdrawn { service, since_unix_ms, acknowledged } => {
                 self.withdrawn.entry(service).or_default().insert(resource);
-                let version =
-                    self.services.get(&service).map(|s| s.version).or_else(|| self.gone.get(&service).copied());
+                let version = before
+                    .or_else(|| self.services.get(&service).map(|s| s.version))
+                    .or_else(|| self.gone.get(&service).copied());
                 let until = since_unix_ms.saturating_add(millis(self.retention));
                 let release = Release::Withdrawn {
                     service,
                     version: version.unwrap_or(self.highest_version),
                     until: clock.deadline(now, until, self.retention),
+                    since_unix_ms,
+                    acknowledged,
                 };
                 (release, Slot::Withdrawn)
             }

@@ -85,7 +85,13 @@ fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// Does something in the root's turn.
 fn in_turn<T>(root: &mut Root, operation: impl FnOnce(&mut Root) -> T) -> Option<T> {
-    root.begin(Instant::ZERO);
+    in_turn_at(root, Instant::ZERO, operation)
+}
+
+/// What time ends, and then something else.
+fn in_turn_at<T>(root: &mut Root, now: Instant, operation: impl FnOnce(&mut Root) -> T) -> Option<T> {
+    root.begin(now);
+    root.expire(now, UNIX + now.as_millis() / 1_000);
     let done = operation(root);
     match root.finish() {
         Ok(()) => Some(done),
@@ -251,4 +257,78 @@ fn a_store_moves_to_etcd_and_back() {
     import_store(&to, &text, AddressPlan::DEFAULT, UNIX).unwrap();
     let back = Root::open(&to, AddressPlan::DEFAULT, SETTINGS, own(), Instant::ZERO, UNIX).unwrap();
     assert!(portrait_of(back) == portrait_of(server.root(201)));
+}
+
+fn is_alive(root: &mut Root, seconds: u64) -> bool {
+    let now = Instant::from_secs(seconds);
+    in_turn_at(root, now, |root| root.nodes()[0].alive).unwrap()
+}
+
+#[test]
+fn a_node_that_another_root_hears_is_alive_and_its_silence_is_known_to_all() {
+    let server = Server::start();
+    let (mut a, mut b) = (server.root(201), server.root(202));
+    let id = in_turn(&mut a, |root| {
+        root.register_node_key(Instant::ZERO, node_key(1)).unwrap();
+        root.hello(Instant::ZERO, sender(1), &hello(1)).unwrap().node
+    });
+    let id = id.unwrap();
+    assert!(is_alive(&mut b, 1) && is_alive(&mut b, 60), "b never hears it, a does");
+    // Others must not judge while a lives.
+    in_turn_at(&mut b, Instant::from_secs(60), |root| root.set_alive(Instant::from_secs(60), id, false)).unwrap();
+    assert!(is_alive(&mut b, 61));
+    in_turn_at(&mut a, Instant::from_secs(70), |root| root.set_alive(Instant::from_secs(70), id, false)).unwrap();
+    assert!(!is_alive(&mut b, 71));
+    let again = Instant::from_secs(72);
+    in_turn_at(&mut a, again, |root| root.hello(again, sender(1), &hello(1)).unwrap()).unwrap();
+    assert!(is_alive(&mut b, 73));
+    // The root that hears it dies: its nodes have their lease to turn up elsewhere.
+    drop(a);
+    assert!(is_alive(&mut b, 74) && is_alive(&mut b, 83));
+    assert!(!is_alive(&mut b, 85));
+    let moved = Instant::from_secs(86);
+    let admission = in_turn_at(&mut b, moved, |root| root.hello(moved, sender(1), &hello(1)).unwrap()).unwrap();
+    assert_eq!(admission.managers.iter().map(|m| m.key).collect::<Vec<_>>(), [node_key(202)]);
+    assert!(is_alive(&mut server.root(203), 1), "a new root believes b");
+    assert!(is_alive(&mut b, 90));
+}
+
+#[test]
+fn an_address_rests_when_the_clients_of_all_roots_have_let_it_go() {
+    let server = Server::start();
+    let (mut a, mut b, mut c) = (server.root(201), server.root(202), server.root(203));
+    create(&mut a, "s");
+    let service = in_turn(&mut a, |root| root.services()[0].id).unwrap();
+    in_turn(&mut a, |root| root.remove_service(Instant::ZERO, &named("s")).unwrap()).unwrap();
+    let resting = |root: &mut Root| {
+        in_turn(root, |_| ());
+        let is_resting =
+            |release: &super::super::state::Release| matches!(release, super::super::state::Release::Quarantine { .. });
+        root.state.releases.values().all(is_resting)
+    };
+    let acknowledge = |root: &mut Root| {
+        in_turn(root, |root| root.acknowledged(Instant::ZERO, service, u32::MAX)).unwrap();
+    };
+    acknowledge(&mut a);
+    assert!(!resting(&mut a) && !resting(&mut b));
+    acknowledge(&mut b);
+    assert!(!resting(&mut b) && !resting(&mut a), "c's clients may not know yet");
+    drop(server.root(204));
+    // One that joins late has no clients that could know of it, and says so as soon as its server asks.
+    acknowledge(&mut c);
+    assert!(resting(&mut c) && resting(&mut a) && resting(&mut b));
+}
+
+#[test]
+fn a_root_that_dies_holds_no_address_for_ever() {
+    let server = Server::start();
+    let (mut a, b) = (server.root(201), server.root(202));
+    create(&mut a, "s");
+    let service = in_turn(&mut a, |root| root.services()[0].id).unwrap();
+    in_turn(&mut a, |root| root.remove_service(Instant::ZERO, &named("s")).unwrap()).unwrap();
+    in_turn(&mut a, |root| root.acknowledged(Instant::ZERO, service, u32::MAX)).unwrap();
+    assert!(in_turn(&mut a, |root| root.state.withdrawn.len()).unwrap() > 0);
+    drop(b);
+    in_turn(&mut a, |_| ()).unwrap();
+    assert!(a.state.withdrawn.is_empty());
 }
