@@ -5,12 +5,14 @@
 //!
 //! - [`daemon`]: puts everything together and runs it.
 //! - [`net`]: TUN, veth, routes, namespaces. [`tunnel`]: WireGuard. [`identity`]: keys and join tokens.
+//! - [`cluster`]: a manager between the root and the nodes of a site.
 //! - [`root`]: the network's durable state. [`sla`]: what operators ask for.
 //! - [`firmware`]: what microcontrollers are flashed with.
 //! - [`config`], [`api`], [`cli`]: what people and programs see.
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod firmware;

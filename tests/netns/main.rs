@@ -3,6 +3,7 @@
 mod alive;
 mod alone;
 mod apparatus;
+mod cluster;
 mod datagrams;
 mod down;
 mod draining;

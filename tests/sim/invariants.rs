@@ -39,8 +39,9 @@ pub fn no_address_has_two_owners(manager: &Manager) {
     }
     let mut subnets = BTreeMap::new();
     for node in manager.root.nodes() {
-        if let Some(other) = subnets.insert(node.subnet.v4().base(), node.id) {
-            panic!("the subnet {} is that of {other:?} and of {:?}", node.subnet, node.id);
+        let Some(subnet) = node.subnet else { continue };
+        if let Some(other) = subnets.insert(subnet.v4().base(), node.id) {
+            panic!("the subnet {subnet} is that of {other:?} and of {:?}", node.id);
         }
     }
 }

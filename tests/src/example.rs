@@ -96,12 +96,24 @@ pub fn join_over(
     endpoint: &str,
     daemon: &str,
 ) -> Result<Acorn> {
+    join_with(world, root, machine, binary, subnet, &["--endpoint", endpoint], daemon)
+}
+
+/// The same with any flags of `acorn token create`.
+///
+/// # Errors
+/// As [`join`].
+pub fn join_with(
+    world: &World,
+    root: &Acorn,
+    machine: &Namespace,
+    binary: &Path,
+    subnet: Option<&str>,
+    flags: &[&str],
+    daemon: &str,
+) -> Result<Acorn> {
     let name = machine.name();
-    let answer: Value = root.json(&["token", "create", "--endpoint", endpoint])?;
-    let token = answer["tokens"][0].as_str().ok_or_else(|| WorldError::Unexpected {
-        what: "`acorn token create --json` should print {\"tokens\": [..]}".into(),
-        seen: answer.to_string(),
-    })?;
+    let token = token(root, flags)?;
     let mut config = format!("{daemon}[node]\nname = \"{name}\"\ntoken = \"{token}\"\n");
     if let Some(subnet) = subnet {
         config.push_str(&format!("subnet = \"{subnet}\"\n"));
@@ -115,6 +127,32 @@ pub fn join_over(
         Ok(if listed { Look::Holds(()) } else { Look::NotYet(format!("{nodes:?}")) })
     })?;
     Ok(worker)
+}
+
+/// Makes a join token for a cluster and starts the cluster with it, named like its namespace. Returns once the root lists it alive.
+///
+/// # Errors
+/// As [`join`].
+pub fn join_cluster(world: &World, root: &Acorn, machine: &Namespace, binary: &Path, daemon: &str) -> Result<Acorn> {
+    let name = machine.name();
+    let token = token(root, &["--cluster", "--endpoint", ENDPOINT])?;
+    let config = format!("{daemon}[cluster]\nname = \"{name}\"\ntoken = \"{token}\"\n");
+    let cluster = Acorn::start(world, machine, binary, "cluster", name, &config)?;
+    wait_until(&format!("the root to list the cluster {name} alive"), PATIENCE, || {
+        let nodes: Nodes = root.json(&["node", "ls"])?;
+        let listed = nodes.nodes.iter().any(|node| node.name == name && node.alive);
+        Ok(if listed { Look::Holds(()) } else { Look::NotYet(format!("{nodes:?}")) })
+    })?;
+    Ok(cluster)
+}
+
+fn token(root: &Acorn, flags: &[&str]) -> Result<String> {
+    let line: Vec<&str> = ["token", "create"].iter().chain(flags).copied().collect();
+    let answer: Value = root.json(&line)?;
+    answer["tokens"][0].as_str().map(str::to_owned).ok_or_else(|| WorldError::Unexpected {
+        what: "`acorn token create --json` should print {\"tokens\": [..]}".into(),
+        seen: answer.to_string(),
+    })
 }
 
 /// Creates service S from an SLA file.

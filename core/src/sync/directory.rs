@@ -2,6 +2,7 @@
 
 use crate::addr::WorkerSubnet;
 use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId};
+use crate::sync::cluster::KeyStanding;
 use crate::sync::message::{
     Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal,
     ResolveKey, ServiceHeader, Subject,
@@ -30,6 +31,21 @@ pub struct Admission {
     pub managers: heapless::Vec<ManagerRecord, { super::message::MANAGERS_MAX }>,
     /// The directory's view of the instances on the node differs from the digest of its `Hello`.
     pub reattach: bool,
+}
+
+/// Why a request has no answer of the kind that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// It is refused, and nothing has changed.
+    Refused(Refusal),
+    /// Not known yet (a cluster asks its root): nothing is answered, and the client's repeat will find out.
+    Pending,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// The outcome of a look-up.
@@ -70,8 +86,8 @@ pub trait Directory {
     /// Lets a node in, or renews it. `hello.joining` is set when `from.key` is a join key.
     ///
     /// # Errors
-    /// A [`Refusal`]; nothing has changed then.
-    fn hello(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal>;
+    /// [`Denied`].
+    fn hello(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Denied>;
 
     /// The number of the node with this key.
     fn node_of(&self, key: &NodeKey) -> Option<NodeId>;
@@ -86,31 +102,26 @@ pub trait Directory {
     /// already keeps its own.
     ///
     /// # Errors
-    /// A [`Refusal`]; nothing has changed then.
-    fn attach(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        attach: &Attach,
-        settings: Adjustment,
-    ) -> Result<Attached, Refusal>;
+    /// [`Denied`].
+    fn attach(&mut self, now: Instant, node: NodeId, attach: &Attach, settings: Adjustment)
+    -> Result<Attached, Denied>;
 
     /// Records that `node` does not run an instance any more. Idempotent: one that is gone is fine.
     ///
     /// # Errors
-    /// A [`Refusal`], for instance when the instance runs on another node; nothing has changed then.
-    fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal>;
+    /// [`Denied`], for instance when the instance runs on another node.
+    fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Denied>;
 
     /// Changes how an instance that `node` runs is picked. Idempotent: an [`Adjust`] whose turn is not
     /// [after](super::message::Turn::is_after) the last one for the instance, a restart of the directory included, is fine and
     /// changes nothing. The turn of the [`Attach`] that brought the instance to the node counts as one.
     ///
     /// # Errors
-    /// A [`Refusal`], for instance when the instance is gone or runs on another node; nothing has changed then.
-    fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal>;
+    /// [`Denied`], for instance when the instance is gone or runs on another node.
+    fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Denied>;
 
     /// Finds what a key names: a service IP its whole service, an instance IP that one instance.
-    fn resolve(&self, key: &ResolveKey) -> Lookup;
+    fn resolve(&mut self, key: &ResolveKey) -> Lookup;
 
     /// The version of a service's table; none when the service is gone.
     fn version(&self, service: ServiceId) -> Option<u32>;
@@ -137,6 +148,44 @@ pub trait Directory {
 
     /// The instances that ran on `node` and were not attached again since `epoch` began are withdrawn.
     fn settle(&mut self, now: Instant, node: NodeId, epoch: u32);
+
+    /// Whether a client is a cluster, whose nodes' requests it passes on.
+    fn is_cluster(&self, _client: NodeId) -> bool {
+        false
+    }
+
+    /// Whether `cluster` may speak for the node with this key: the node was let in through it.
+    fn is_behind(&self, _cluster: NodeId, _node: &NodeKey) -> bool {
+        false
+    }
+
+    /// As [`hello`](Self::hello), said through a cluster. Pending when the node is heard from through somebody else.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    fn hello_through(
+        &mut self,
+        _now: Instant,
+        _cluster: NodeId,
+        _from: Sender,
+        _hello: &Hello,
+    ) -> Result<Admission, Denied> {
+        Err(Denied::Refused(Refusal::NotANode))
+    }
+
+    /// What a key is here.
+    fn key_standing(&self, _now: Instant, _key: &NodeKey) -> KeyStanding {
+        KeyStanding::Unknown
+    }
+
+    /// A cluster says that a node of its own is heard from, or is not any more.
+    fn set_alive_through(&mut self, _now: Instant, _cluster: NodeId, _node: NodeId, _alive: bool) {}
+
+    /// A client begins to follow a subject.
+    fn opened(&mut self, _subject: Subject) {}
+
+    /// A client does not follow a subject any more.
+    fn closed(&mut self, _subject: Subject) {}
 
     /// A service whose table changed since the last call of this method, for the server to tell its clients. Drains.
     fn poll_changed(&mut self) -> Option<ServiceId>;

@@ -1,9 +1,11 @@
 //! The table protocol: how nodes learn what they need of the network, and managers what runs where.
 //!
 //! Two sans-IO state machines over lossy datagrams: [`Client`] on a node (and on a cluster, towards its root), [`Server`] on
-//! a manager. [`message`] is what goes between them, [`directory`] what a server serves from.
+//! a manager. [`message`] is what goes between them, [`cluster`] what clusters and roots say
+//! besides, [`directory`] what a server serves from.
 
 pub mod client;
+pub mod cluster;
 pub mod directory;
 pub mod message;
 pub mod server;

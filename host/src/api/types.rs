@@ -152,6 +152,11 @@ pub struct Nodes {
 pub struct Node {
     /// Its name.
     pub name: String,
+    /// `node` or `cluster`.
+    pub role: String,
+    /// The name of the cluster that it is behind; none for the root's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Its X25519 public key in base64.
     pub key: String,
     /// Its worker subnet.
@@ -179,11 +184,16 @@ pub struct TokenRequest {
     /// The root's endpoint as the nodes reach it; otherwise the one that the root advertises.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
+    /// Each admits a cluster, not a node.
+    pub cluster: bool,
+    /// The cluster, by its name or its key, through which the nodes are to join; otherwise they join the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 impl Default for TokenRequest {
     fn default() -> Self {
-        Self { count: 1, expires_s: 3600, endpoint: None }
+        Self { count: 1, expires_s: 3600, endpoint: None, cluster: false, via: None }
     }
 }
 
@@ -461,7 +471,7 @@ mod tests {
     #[test]
     fn a_token_request_has_defaults() {
         let read = |text| serde_json::from_str::<TokenRequest>(text);
-        assert_eq!(read("{}").unwrap(), TokenRequest { count: 1, expires_s: 3600, endpoint: None });
+        assert_eq!(read("{}").unwrap(), TokenRequest::default());
         assert!(read(r#"{"expires": 5}"#).is_err());
     }
 

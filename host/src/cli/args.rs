@@ -64,6 +64,9 @@ pub(super) enum Command {
         #[command(flatten)]
         args: WorkerArgs,
     },
+    /// Run a cluster: a manager between the root and the nodes of one site, which go on without the root
+    #[command(after_help = "Example:\n  acorn cluster --token-file token --advertise 198.51.100.20:50103")]
+    Cluster(ClusterArgs),
     /// Run a root and a node in one process: a network on one machine, ready for others to join
     #[command(after_help = "Example:\n  acorn up --subnet 10.18.30.64/26")]
     Up(WorkerArgs),
@@ -116,6 +119,21 @@ pub(super) struct DaemonArgs {
     /// The endpoint that others reach this machine at, if it is behind a NAT
     #[arg(long, value_name = "ADDR:PORT")]
     advertise: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, PartialEq, Args)]
+pub(super) struct ClusterArgs {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    /// The cluster's name in lists [default: the first part of the host's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<NodeName>,
+    /// The join token, for the first start; other users of this host can see it in the process list
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<Secret>,
+    /// A file with the join token, for the first start
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, PartialEq, Args)]
@@ -260,8 +278,11 @@ pub(super) struct SetArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make join tokens, one per line; each admits one node
-    #[command(after_help = "Examples:\n  acorn token create > token\n  acorn token create --count 3 --expires 86400")]
+    /// Make join tokens, one per line; each admits one node or one cluster
+    #[command(
+        after_help = "Examples:\n  acorn token create > token\n  acorn token create --count 3 --expires 86400\n  \
+                       acorn token create --cluster > cluster-token\n  acorn token create --via site-7 > token"
+    )]
     Create {
         /// How many
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=i64::from(TOKENS_MAX)))]
@@ -269,9 +290,15 @@ pub(super) enum TokenCommand {
         /// How long they can be used, in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = value_parser!(u64).range(1..=TOKEN_EXPIRY_MAX_S))]
         expires: u64,
-        /// The root's endpoint as the nodes reach it; without it the one that the root advertises
+        /// The endpoint of the root (or of the cluster) as the nodes reach it; without it the one that is known
         #[arg(long, value_name = "ADDR:PORT")]
         endpoint: Option<SocketAddr>,
+        /// Each admits a cluster instead of a node
+        #[arg(long, conflicts_with = "via")]
+        cluster: bool,
+        /// The cluster (its name, or its key) through which the nodes are to join
+        #[arg(long, value_name = "CLUSTER")]
+        via: Option<String>,
     },
 }
 
@@ -306,6 +333,7 @@ impl Cli {
     pub fn daemon(&self) -> Option<(Role, Option<&Path>, Overrides)> {
         let (role, daemon, worker) = match &self.command {
             Command::Root(args) => (Role::Root, args, None),
+            Command::Cluster(args) => (Role::Cluster, &args.daemon, None),
             Command::Node { list: None, args } => (Role::Node, &args.daemon, Some(args)),
             Command::Up(args) => (Role::Up, &args.daemon, Some(args)),
             _ => return None,
@@ -325,6 +353,11 @@ impl Cli {
             flags.subnet = worker.subnet;
             flags.token.clone_from(&worker.token);
             flags.token_file.clone_from(&worker.token_file);
+        }
+        if let Command::Cluster(cluster) = &self.command {
+            flags.name.clone_from(&cluster.name);
+            flags.token.clone_from(&cluster.token);
+            flags.token_file.clone_from(&cluster.token_file);
         }
         Some((role, daemon.config.as_deref(), flags))
     }

@@ -108,7 +108,9 @@ struct Session<'a> {
 impl Session<'_> {
     async fn output(&self) -> Result<String, CommandError> {
         match &self.cli.command {
-            Command::Root(_) | Command::Up(_) | Command::Node { list: None, .. } => Ok(String::new()),
+            Command::Root(_) | Command::Cluster(_) | Command::Up(_) | Command::Node { list: None, .. } => {
+                Ok(String::new())
+            }
             Command::Node { list: Some(NodeCommand::Ls), .. } => self.get::<Nodes>("/v1/nodes").await,
             Command::Status => self.get::<Status>("/v1/status").await,
             Command::Table => self.get::<Table>("/v1/table").await,
@@ -121,8 +123,14 @@ impl Session<'_> {
                 let done = format!("detached instance {number} of {service}");
                 self.delete(&format!("/v1/instances/{service}/{number}"), &done).await
             }
-            Command::Token(TokenCommand::Create { count, expires, endpoint }) => {
-                let request = TokenRequest { count: *count, expires_s: *expires, endpoint: *endpoint };
+            Command::Token(TokenCommand::Create { count, expires, endpoint, cluster, via }) => {
+                let request = TokenRequest {
+                    count: *count,
+                    expires_s: *expires,
+                    endpoint: *endpoint,
+                    cluster: *cluster,
+                    via: via.clone(),
+                };
                 self.post::<Tokens>("/v1/tokens", to_json(&request)).await
             }
             Command::Firmware(FirmwareCommand::Provision(args)) => Ok(self.result(&args.run()?)),

@@ -101,11 +101,24 @@ impl Show for Nodes {
             return "no node has joined yet; make a token with `acorn token create` and start one with `acorn node`\n"
                 .to_owned();
         }
-        let headings = ["NAME", "SUBNET", "SUBNET IPv6", "ENDPOINT", "#INSTANCES", "STATE", "LAST HEARD", "KEY"];
+        let headings = [
+            "NAME",
+            "ROLE",
+            "CLUSTER",
+            "SUBNET",
+            "SUBNET IPv6",
+            "ENDPOINT",
+            "#INSTANCES",
+            "STATE",
+            "LAST HEARD",
+            "KEY",
+        ];
         let mut table = TextTable::new(headings);
         for node in &self.nodes {
             table.row([
                 node.name.clone(),
+                node.role.clone(),
+                or_nothing(node.cluster.as_ref()),
                 or_nothing(node.subnet),
                 or_nothing(node.subnet_v6),
                 or_nothing(node.endpoint),
@@ -347,6 +360,8 @@ app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          3   2
     fn nodes_are_listed() {
         let node = Node {
             name: "edge-1".to_owned(),
+            role: "node".to_owned(),
+            cluster: Some("site-7".to_owned()),
             key: "a2V5".to_owned(),
             subnet: Some("10.18.30.64/26".parse().unwrap()),
             subnet_v6: Some("fc00::/120".parse().unwrap()),
@@ -358,8 +373,8 @@ app.ns.s.ns  RR      10.30.0.1   fdff:2000::1          3   2
         assert_eq!(
             Nodes { nodes: vec![node] }.show(),
             "\
-NAME    SUBNET          SUBNET IPv6  ENDPOINT         INSTANCES  STATE  LAST HEARD     KEY
-edge-1  10.18.30.64/26  fc00::/120   192.0.2.1:50103          2  up     1 min 1 s ago  a2V5
+NAME    ROLE  CLUSTER  SUBNET          SUBNET IPv6  ENDPOINT         INSTANCES  STATE  LAST HEARD     KEY
+edge-1  node  site-7   10.18.30.64/26  fc00::/120   192.0.2.1:50103          2  up     1 min 1 s ago  a2V5
 "
         );
         assert!(Nodes::default().show().contains("acorn token create"));

@@ -38,6 +38,8 @@ const YEAR_S: u32 = 365 * DAY_S;
 pub enum Role {
     /// The manager: owns services, addresses and worker subnets.
     Root,
+    /// A manager between the root and its nodes: answers what it knows, asks for the rest.
+    Cluster,
     /// A worker: runs instances.
     Node,
     /// Both in one process.
@@ -64,6 +66,8 @@ pub struct Config {
     pub daemon: DaemonConfig,
     /// What concerns the root.
     pub root: RootConfig,
+    /// What concerns a cluster.
+    pub cluster: ClusterConfig,
     /// What concerns a node.
     pub node: NodeConfig,
     /// The network's address pools. Equal on every machine of one network.
@@ -115,6 +119,24 @@ pub struct RootConfig {
 impl Default for RootConfig {
     fn default() -> Self {
         Self { lease_s: 10, quarantine_s: 60, retention_s: DAY_S, store: None }
+    }
+}
+
+/// `[cluster]`: what concerns a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// The name that people see in lists.
+    pub name: NodeName,
+    /// The join token, for the first start only.
+    pub token: Option<Secret>,
+    /// A file with the join token. Not together with [`token`](Self::token).
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self { name: NodeName::of_this_host(), token: None, token_file: None }
     }
 }
 
@@ -215,7 +237,9 @@ impl Config {
         if flags.store.is_some() {
             self.root.store.clone_from(&flags.store);
         }
+        // A process is a node or a cluster: what its flags say of itself goes for the one that it is.
         set(&mut self.node.name, flags.name.as_ref());
+        set(&mut self.cluster.name, flags.name.as_ref());
         set(&mut self.node.tun, flags.tun.as_ref());
         self.daemon.advertise = flags.advertise.or(self.daemon.advertise);
         self.node.subnet = flags.subnet.or(self.node.subnet);
@@ -223,6 +247,8 @@ impl Config {
         if flags.token.is_some() || flags.token_file.is_some() {
             self.node.token.clone_from(&flags.token);
             self.node.token_file.clone_from(&flags.token_file);
+            self.cluster.token.clone_from(&flags.token);
+            self.cluster.token_file.clone_from(&flags.token_file);
         }
     }
 
@@ -230,6 +256,7 @@ impl Config {
     fn check(&self) -> Result<(), Violation> {
         self.daemon.check()?;
         self.root.check()?;
+        self.cluster.check()?;
         self.node.check()?;
         let plan = self.plan.check()?;
         if let Some(subnet) = self.node.subnet {
@@ -277,16 +304,38 @@ impl RootConfig {
     }
 }
 
+/// The join token, from wherever it is given. `None` when there is none.
+fn read_token(token: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, ConfigError> {
+    let Some(path) = file else { return Ok(token.cloned()) };
+    let text = fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+    let text = zeroize::Zeroizing::new(text);
+    text.trim().parse().map(Some).map_err(|error: ValueError| ConfigError::in_file(path, &error))
+}
+
+impl ClusterConfig {
+    /// The join token, from wherever it is given. `None` when there is none.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the token file can't be read or is empty.
+    pub fn read_token(&self) -> Result<Option<Secret>, ConfigError> {
+        read_token(self.token.as_ref(), self.token_file.as_deref())
+    }
+
+    fn check(&self) -> Result<(), Violation> {
+        if self.token.is_some() && self.token_file.is_some() {
+            return Err(Violation::new(&["cluster.token", "cluster.token_file"], "both token and token_file are set"));
+        }
+        Ok(())
+    }
+}
+
 impl NodeConfig {
     /// The join token, from wherever it is given. `None` when there is none.
     ///
     /// # Errors
     /// [`ConfigError`] when the token file can't be read or is empty.
     pub fn read_token(&self) -> Result<Option<Secret>, ConfigError> {
-        let Some(path) = &self.token_file else { return Ok(self.token.clone()) };
-        let text = fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
-        let text = zeroize::Zeroizing::new(text);
-        text.trim().parse().map(Some).map_err(|error: ValueError| ConfigError::in_file(path, &error))
+        read_token(self.token.as_ref(), self.token_file.as_deref())
     }
 
     fn check(&self) -> Result<(), Violation> {
@@ -307,13 +356,16 @@ impl NodeConfig {
 impl Overrides {
     /// The flag that sets `key`, if it was given.
     fn flag_for(&self, key: &str) -> Option<&'static str> {
-        let flags: [(&str, &'static str, bool); 11] = [
+        let flags: [(&str, &'static str, bool); 14] = [
             ("root.store", "--store", self.store.is_some()),
             ("daemon.state", "--state", self.state.is_some()),
             ("daemon.socket", "--socket", self.socket.is_some()),
             ("daemon.listen", "--listen", self.listen.is_some()),
             ("daemon.advertise", "--advertise", self.advertise.is_some()),
             ("daemon.log", "--log", self.log.is_some()),
+            ("cluster.name", "--name", self.name.is_some()),
+            ("cluster.token", "--token", self.token.is_some()),
+            ("cluster.token_file", "--token-file", self.token_file.is_some()),
             ("node.name", "--name", self.name.is_some()),
             ("node.tun", "--tun", self.tun.is_some()),
             ("node.subnet", "--subnet", self.subnet.is_some()),

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use acorn_core::policy::Registry;
+use acorn_core::sync::message::ManagerRecord;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use tokio::sync::{Mutex, watch};
 
 use super::DataplaneHandle;
 use super::attachments::Attachments;
+use super::cluster::ClusterHandle;
 use super::dataplane::Command;
 use super::manager::{ManagerHandle, NotDone};
 use crate::api::error::ApiError;
 use crate::api::idempotency;
 use crate::api::server::Backend;
 use crate::api::types::{
-    AdjustRequest, AttachRequest, Attached, Drops, Instance, Node, Nodes, Service, ServiceIp, Services, Status, Table,
-    TokenRequest, Tokens,
+    AdjustRequest, AttachRequest, Attached, Drops, Instance, ManagerStatus, Node, Nodes, Service, ServiceIp, Services,
+    Status, Table, TokenRequest, Tokens,
 };
+use crate::cluster::ClusterStatus;
 use crate::config::{Config, Role};
 use crate::identity::{JoinToken, NodeKey};
 use crate::root::{AddressRequest, FixedAddress, KeyError, OnceError, RequestKey, Root, ServiceError, ServiceInfo};
@@ -38,6 +41,8 @@ pub struct Control {
     pub dataplane: DataplaneHandle,
     /// The root's thread, with that role.
     pub manager: Option<ManagerHandle>,
+    /// The cluster's thread, with that role.
+    pub cluster: Option<ClusterHandle>,
     /// The instances here, with the role of a node.
     pub attachments: Option<Arc<Mutex<Attachments>>>,
     /// Ends the daemon.
@@ -72,6 +77,35 @@ impl Control {
         })
     }
 
+    /// The key and the endpoint of a cluster that nodes are to join through.
+    async fn cluster_to_join(
+        &self,
+        via: String,
+        endpoint: Option<SocketAddr>,
+    ) -> Result<(NodeKey, SocketAddr), ApiError> {
+        let nodes = self.manager()?.run(|root, _| root.nodes()).await.map_err(not_done)?;
+        let mut named =
+            nodes.into_iter().filter(|node| node.subnet.is_none() && (node.name == via || node.key.to_string() == via));
+        let (found, another) = (named.next(), named.next());
+        let found = found.ok_or_else(|| {
+            ApiError::not_found(
+                "no_such_cluster",
+                format!("there is no cluster {via}: `acorn node ls` lists those that there are"),
+            )
+        })?;
+        if another.is_some() {
+            let message =
+                format!("there are several clusters {via}: name the one by its key, which `acorn node ls` shows");
+            return Err(ApiError::conflict("ambiguous_cluster", message));
+        }
+        let endpoint = endpoint.or_else(|| found.endpoint.get()).ok_or_else(|| {
+            let message =
+                format!("it is not known where the cluster {via} is reached: say so with --endpoint ADDR:PORT");
+            ApiError::bad_request("no_endpoint", message)
+        })?;
+        Ok((found.key, endpoint))
+    }
+
     /// The endpoints that a token names: the one asked for, or else what this root is known to listen at.
     fn token_endpoint(&self, asked: Option<SocketAddr>) -> Result<SocketAddr, ApiError> {
         let listen = Some(self.config.daemon.listen).filter(|at| !at.ip().is_unspecified());
@@ -89,13 +123,17 @@ impl Backend for Control {
         let status = self.dataplane.ask(Command::Status).await.ok_or_else(stopped)?;
         let mut status = *status;
         status.version = env!("CARGO_PKG_VERSION").to_owned();
-        status.roles = [("root", self.role.is_root()), ("node", self.role.is_node())]
-            .into_iter()
-            .filter(|(_, has)| *has)
-            .map(|(name, _)| name.to_owned())
-            .collect();
+        let roles =
+            [("root", self.role.is_root()), ("cluster", self.role == Role::Cluster), ("node", self.role.is_node())];
+        status.roles = roles.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect();
         status.uptime_s = self.started.elapsed().as_secs();
-        status.name = self.config.node.name.as_str().to_owned();
+        let name = if self.role == Role::Cluster { &self.config.cluster.name } else { &self.config.node.name };
+        status.name = name.as_str().to_owned();
+        if let Some(cluster) = &self.cluster {
+            let seen = cluster.look(|cluster, now| (cluster.status(now), cluster.managers().to_vec())).await;
+            let (seen, managers) = seen.ok_or_else(stopped)?;
+            show_cluster(&mut status, &seen, &managers, cluster.overflow());
+        }
         status.node_key = self.key.to_string();
         if let Some(manager) = &self.manager {
             status.services = manager.run(|root, _| root.services().len() as u64).await.map_err(not_done)?;
@@ -119,9 +157,11 @@ impl Backend for Control {
         let unix = unix_seconds();
         let nodes = nodes.into_iter().map(|node| Node {
             name: node.name,
+            role: if node.subnet.is_some() { "node" } else { "cluster" }.to_owned(),
+            cluster: node.cluster,
             key: node.key.to_string(),
-            subnet: Ipv4Network::new(node.subnet.v4().base(), node.subnet.v4().prefix()).ok(),
-            subnet_v6: Ipv6Network::new(node.subnet.v6().base(), node.subnet.v6().prefix()).ok(),
+            subnet: node.subnet.and_then(|subnet| Ipv4Network::new(subnet.v4().base(), subnet.v4().prefix()).ok()),
+            subnet_v6: node.subnet.and_then(|subnet| Ipv6Network::new(subnet.v6().base(), subnet.v6().prefix()).ok()),
             endpoint: node.endpoint.get(),
             alive: node.alive,
             last_seen_s: Some(unix.saturating_sub(node.last_seen)),
@@ -132,14 +172,24 @@ impl Backend for Control {
 
     async fn create_tokens(&self, request: TokenRequest) -> Result<Tokens, ApiError> {
         let manager = self.manager()?;
-        let endpoint = self.token_endpoint(request.endpoint)?;
+        let (key, endpoint) = match &request.via {
+            None => (self.key, self.token_endpoint(request.endpoint)?),
+            Some(via) => self.cluster_to_join(via.clone(), request.endpoint).await?,
+        };
         let expires = unix_seconds().saturating_add(request.expires_s);
         let made: Vec<_> = (0..request.count)
-            .map(|_| JoinToken::generate(self.key, &[endpoint], expires))
+            .map(|_| JoinToken::generate(key, &[endpoint], expires))
             .collect::<Result<_, _>>()
             .map_err(|error| ApiError::bad_request("bad_endpoint", error.to_string()))?;
         let keys: Vec<NodeKey> = made.iter().map(|(_, key)| *key).collect();
-        let taken = manager.run(move |root, now| root.create_join_keys(now, &keys, expires)).await.map_err(not_done)?;
+        let cluster = request.cluster;
+        let taken = manager
+            .run(move |root, now| match cluster {
+                true => root.create_cluster_join_keys(now, &keys, expires),
+                false => root.create_join_keys(now, &keys, expires),
+            })
+            .await
+            .map_err(not_done)?;
         taken.map_err(|error| match &error {
             KeyError::Expired => ApiError::bad_request("expired", error.to_string()),
             KeyError::InUse(_) | KeyError::Full { .. } => ApiError::conflict("too_many_tokens", error.to_string()),
@@ -204,6 +254,30 @@ impl Backend for Control {
         self.stop.send_replace(true);
         Ok(())
     }
+}
+
+/// What a cluster adds to its daemon's status.
+fn show_cluster(status: &mut Status, seen: &ClusterStatus, managers: &[ManagerRecord], overflow: u64) {
+    let manager = |manager: &ManagerRecord| ManagerStatus {
+        key: manager.key.to_string(),
+        endpoint: manager.endpoint.get(),
+        connected: seen.root_is_there && seen.manager == Some(manager.key),
+    };
+    status.managers = managers.iter().map(manager).collect();
+    status.services = seen.services as u64;
+    let counts = [
+        ("cluster_nodes", seen.members as u64),
+        ("cluster_instances", seen.instances as u64),
+        ("cluster_followed", seen.followed as u64),
+        ("cluster_subscriptions", seen.subscriptions as u64),
+        ("cluster_waiting", seen.waiting as u64),
+        ("cluster_unconfirmed", seen.unconfirmed as u64),
+        ("cluster_overflow", overflow.saturating_add(seen.overflow)),
+        ("cluster_pages", seen.server.pages),
+        ("cluster_strangers", seen.server.strangers),
+        ("cluster_malformed", seen.server.malformed),
+    ];
+    status.counters.extend(counts.map(|(name, count)| (name.to_owned(), count)));
 }
 
 fn root_request(request: ServiceRequest) -> crate::root::ServiceRequest {

@@ -8,6 +8,7 @@
 //! ```
 
 mod attachments;
+mod cluster;
 mod control;
 mod dataplane;
 mod engine_clock;
@@ -40,6 +41,7 @@ use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use self::attachments::{Attachments, Settings};
+use self::cluster::{ClusterHandle, ClusterLink, ClusterMemory, ClusterThread};
 use self::control::Control;
 use self::dataplane::{Command, Dataplane, Event, HostNode, NodeParts, Udp};
 use self::engine_clock::EngineClock;
@@ -47,7 +49,8 @@ use self::manager::Manager;
 use self::state::NodeState;
 use self::wake::Waker;
 use crate::api::{server, socket::ControlSocket};
-use crate::config::{Config, Role};
+use crate::cluster::ClusterStart;
+use crate::config::{Config, Role, Secret};
 use crate::identity::{HandshakeClock, Identity, JoinToken};
 use crate::net::tun::Tun;
 use crate::net::{Host, InterfaceMtu, ServiceNets};
@@ -123,6 +126,14 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
         false => None,
     };
 
+    let (cluster_thread, cluster_link, cluster_handle) = match role {
+        Role::Cluster => {
+            let (thread, link, handle) = open_cluster(&config, &identity, own, &mut tunnels, engine_clock, &waker)?;
+            (Some(thread), Some(link), Some(handle))
+        }
+        _ => (None, None, None),
+    };
+
     let joining = node.as_ref().is_some_and(|(parts, ..)| parts.token.is_some());
     let (manager_thread, manager_link, manager_handle) = match manager {
         Some((manager, link, handle)) => (Some(manager), Some(link), Some(handle)),
@@ -130,12 +141,28 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
     };
     let (parts, node_side) =
         node.map_or((None, None), |(parts, host, state, settings)| (Some(parts), Some((host, state, settings))));
-    let dataplane =
-        Dataplane::new(&identity, engine_clock, tunnels, clock, udp, parts, manager_link, command_queue, waker);
+    let dataplane = Dataplane::new(
+        &identity,
+        engine_clock,
+        tunnels,
+        clock,
+        udp,
+        parts,
+        manager_link,
+        cluster_link,
+        command_queue,
+        waker,
+    );
     let (stop, mut stopped) = watch::channel(false);
     if let Some(manager) = manager_thread {
         spawn_thread("acorn-root", stop.clone(), move || {
             manager.run();
+            Ok(())
+        })?;
+    }
+    if let Some(cluster) = cluster_thread {
+        spawn_thread("acorn-cluster", stop.clone(), move || {
+            cluster.run();
             Ok(())
         })?;
     }
@@ -157,6 +184,7 @@ pub async fn run(config: Config, role: Role) -> anyhow::Result<()> {
         started,
         dataplane: handle.clone(),
         manager: manager_handle,
+        cluster: cluster_handle,
         attachments,
         stop: stop.clone(),
         config: config.clone(),
@@ -254,6 +282,68 @@ fn open_root(
     Ok(Manager::new(root, engine_clock, nonzero_epoch()?, hash_key()?, retention, waker.clone()))
 }
 
+fn open_cluster(
+    config: &Config,
+    identity: &Identity,
+    own: ManagerRecord,
+    tunnels: &mut Tunnels,
+    engine_clock: EngineClock,
+    waker: &Arc<Waker>,
+) -> anyhow::Result<(ClusterThread, ClusterLink, ClusterHandle)> {
+    let path = config.daemon.state.join(cluster::FILE_NAME);
+    let memory = ClusterMemory::load(&path)?;
+    let token = read_token(config.cluster.read_token()?)?;
+    let (managers, token) = managers_to_join(&memory.managers(), token, "cluster", &path)?;
+    if let Some(token) = &token {
+        tunnels.set_join(token.join(), entropy()?, Instant::now());
+    }
+    let start = ClusterStart {
+        key: identity.public(),
+        name: config.cluster.name.as_str().to_owned(),
+        joining: token.is_some(),
+        epoch: nonzero_epoch()?,
+        endpoint: Endpoint::from(config.daemon.advertise),
+        managers,
+        own,
+        nodes: memory.nodes(),
+        hash_key: hash_key()?,
+    };
+    let cluster = cluster::start(engine_clock.now(), start);
+    Ok(ClusterThread::new(cluster, memory, path, engine_clock, waker.clone()))
+}
+
+/// The managers that a process that is not the root speaks to first, and the token if it has to join them.
+fn managers_to_join(
+    known: &[ManagerRecord],
+    token: Option<JoinToken>,
+    what: &str,
+    path: &Path,
+) -> anyhow::Result<(Vec<ManagerRecord>, Option<JoinToken>)> {
+    match token {
+        // One that is known already needs its token no more.
+        token if !known.is_empty() => {
+            let other = token.is_some_and(|token| known.iter().all(|m| m.key != token.manager()));
+            if other {
+                warn!(
+                    "the token is of another manager than the one that this {what} has joined: it is not used; remove {} to join anew",
+                    path.display()
+                );
+            }
+            Ok((known.to_vec(), None))
+        }
+        Some(token) => {
+            if token.is_expired(since_1970().as_secs()) {
+                bail!("the join token has expired: make a new one with `acorn token create` on the root");
+            }
+            let record = |at: &SocketAddr| ManagerRecord { key: token.manager(), endpoint: Endpoint::from(*at) };
+            Ok((token.endpoints().iter().map(record).take(1).collect(), Some(token)))
+        }
+        None => bail!(
+            "this {what} has not joined a network yet: give it a token (--token or --token-file), made with `acorn token create` on the root"
+        ),
+    }
+}
+
 type OpenedNode = (NodeParts, Host, NodeState, Settings);
 
 #[expect(clippy::too_many_arguments, reason = "each is a part of its own, put together once")]
@@ -272,32 +362,11 @@ async fn open_node(
     let host = Host::open(&mut state.journal)?;
     state.store(&path)?;
 
-    let token = read_token(config)?;
     let known: Vec<_> =
         state.managers.iter().map(|m| ManagerRecord { key: m.key, endpoint: Endpoint::from(m.endpoint) }).collect();
-    let (managers, token) = match (role, token) {
-        (Role::Up, _) => (vec![own], None),
-        // A node that is known already needs its token no more.
-        (_, token) if !known.is_empty() => {
-            let other = token.is_some_and(|token| known.iter().all(|m| m.key != token.manager()));
-            if other {
-                warn!(
-                    "the token is of another manager than the one that this node has joined: it is not used; remove {} to join anew",
-                    path.display()
-                );
-            }
-            (known, None)
-        }
-        (_, Some(token)) => {
-            if token.is_expired(since_1970().as_secs()) {
-                bail!("the join token has expired: make a new one with `acorn token create` on the root");
-            }
-            let record = |at: &SocketAddr| ManagerRecord { key: token.manager(), endpoint: Endpoint::from(*at) };
-            (token.endpoints().iter().map(record).take(1).collect(), Some(token))
-        }
-        (_, None) => bail!(
-            "this node has not joined a network yet: give it a token (--token or --token-file), made with `acorn token create` on the root"
-        ),
+    let (managers, token) = match role {
+        Role::Up => (vec![own], None),
+        _ => managers_to_join(&known, read_token(config.node.read_token()?)?, "node", &path)?,
     };
     if let Some(token) = &token {
         tunnels.set_join(token.join(), entropy()?, Instant::now());
@@ -335,8 +404,7 @@ async fn open_node(
     Ok((NodeParts { engine, tun, token, events }, host, state, settings))
 }
 
-fn read_token(config: &Config) -> anyhow::Result<Option<JoinToken>> {
-    let text = config.node.read_token()?;
+fn read_token(text: Option<Secret>) -> anyhow::Result<Option<JoinToken>> {
     text.map(|text| JoinToken::decode(text.reveal())).transpose().context("the join token cannot be used")
 }
 

@@ -98,6 +98,11 @@ fn inherit(state: &mut State, before: &State) {
             node.disagrees_since = before.disagrees_since;
         }
     }
+    for (id, cluster) in &mut state.clusters {
+        if let Some(before) = before.clusters.get(id).filter(|before| before.row.key == cluster.row.key) {
+            (cluster.alive, cluster.heard, cluster.forget_at) = (before.alive, before.heard, before.forget_at);
+        }
+    }
     for (id, service) in &mut state.services {
         let Some(before) = before.services.get(id) else { continue };
         for (number, instance) in &mut service.instances {

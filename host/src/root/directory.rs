@@ -1,10 +1,11 @@
 //! The root as the sync server sees it.
 
 use acorn_core::ids::{NodeId, NodeKey, ServiceId};
-use acorn_core::sync::directory::{Admission, Change, Directory, Lookup, Sender};
+use acorn_core::sync::cluster::KeyStanding;
+use acorn_core::sync::directory::{Admission, Change, Denied, Directory, Lookup, Sender};
 use acorn_core::sync::message::{
-    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, NodeRecord, Refusal, ResolveKey,
-    ServiceHeader, ServiceIpRecord, Subject,
+    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, NodeRecord, ResolveKey, ServiceHeader,
+    ServiceIpRecord, Subject,
 };
 use acorn_core::time::Instant;
 
@@ -12,15 +13,19 @@ use super::Root;
 use super::state::Instance;
 
 impl Directory for Root {
-    fn hello(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal> {
-        self.admit(now, from, hello)
+    fn hello(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Denied> {
+        Ok(self.admit(now, from, hello)?)
     }
 
     fn node_of(&self, key: &NodeKey) -> Option<NodeId> {
-        self.state.node_keys.get(key).copied()
+        self.state.node_keys.get(key).or_else(|| self.state.cluster_keys.get(key)).copied()
     }
 
     fn node(&self, id: NodeId) -> Option<NodeRecord> {
+        if let Some(cluster) = self.state.clusters.get(&id) {
+            let row = &cluster.row;
+            return Some(NodeRecord { id, key: row.key, endpoint: row.endpoint, epoch: row.epoch });
+        }
         let row = &self.state.nodes.get(&id)?.row;
         Some(NodeRecord { id, key: row.key, endpoint: row.endpoint, epoch: row.epoch })
     }
@@ -31,19 +36,19 @@ impl Directory for Root {
         node: NodeId,
         attach: &Attach,
         settings: Adjustment,
-    ) -> Result<Attached, Refusal> {
-        self.place(now, node, attach, settings)
+    ) -> Result<Attached, Denied> {
+        Ok(self.place(now, node, attach, settings)?)
     }
 
-    fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal> {
-        self.repick(now, node, adjust)
+    fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Denied> {
+        Ok(self.repick(now, node, adjust)?)
     }
 
-    fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal> {
-        self.withdraw(now, node, detach)
+    fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Denied> {
+        Ok(self.withdraw(now, node, detach)?)
     }
 
-    fn resolve(&self, key: &ResolveKey) -> Lookup {
+    fn resolve(&mut self, key: &ResolveKey) -> Lookup {
         let subject = match key {
             ResolveKey::Address(address) => self.state.addresses.owner(*address),
             ResolveKey::Name(name) => self.state.names.get(name).copied().map(Subject::whole),
@@ -91,7 +96,13 @@ impl Directory for Root {
     }
 
     fn set_alive(&mut self, now: Instant, node: NodeId, alive: bool) {
-        self.mark_alive(now, node, alive);
+        if let Some(cluster) = self.state.clusters.get_mut(&node) {
+            cluster.alive = alive;
+        }
+        // A node that has moved behind a cluster leaves a session here that ends by and by.
+        if self.state.nodes.get(&node).is_some_and(|node| node.row.via.is_none()) {
+            self.mark_alive(now, node, alive);
+        }
     }
 
     fn acknowledged(&mut self, now: Instant, service: ServiceId, version: u32) {
@@ -101,6 +112,34 @@ impl Directory for Root {
     fn settle(&mut self, now: Instant, node: NodeId, epoch: u32) {
         // A disk that failed is logged. The instances stay until the node is heard to lack them.
         let _ = self.settle_node(now, node, epoch);
+    }
+
+    fn is_cluster(&self, client: NodeId) -> bool {
+        self.state.clusters.contains_key(&client)
+    }
+
+    fn is_behind(&self, cluster: NodeId, node: &NodeKey) -> bool {
+        self.is_node_behind(cluster, node)
+    }
+
+    fn hello_through(
+        &mut self,
+        now: Instant,
+        cluster: NodeId,
+        from: Sender,
+        hello: &Hello,
+    ) -> Result<Admission, Denied> {
+        self.admit_through(now, cluster, from, hello)
+    }
+
+    fn key_standing(&self, now: Instant, key: &NodeKey) -> KeyStanding {
+        self.standing_of(now, key)
+    }
+
+    fn set_alive_through(&mut self, now: Instant, cluster: NodeId, node: NodeId, alive: bool) {
+        if self.state.nodes.get(&node).is_some_and(|node| node.row.via == Some(cluster)) {
+            self.mark_alive(now, node, alive);
+        }
     }
 
     fn poll_changed(&mut self) -> Option<ServiceId> {

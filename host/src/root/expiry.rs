@@ -44,13 +44,19 @@ impl Root {
                     draft_forgetting(&mut draft, *id);
                 }
             }
+            for (id, cluster) in &self.state.clusters {
+                if cluster.forget_at <= now {
+                    draft.delete(RowKey::Cluster(*id));
+                }
+            }
         }
         let edits = draft.into_edits();
         if let Err(error) = self.commit(now, edits) {
             tracing::error!(%error, "what has expired could not be removed");
         }
         self.detached.retain(|_, (_, at)| now.saturating_duration_since(*at) < LATEST_REPEAT);
-        self.unheard.retain(|id, _| self.state.nodes.contains_key(id));
+        let state = &self.state;
+        self.unheard.retain(|id, _| state.nodes.contains_key(id) || state.clusters.contains_key(id));
         self.quarantine_acknowledged(now);
         self.quarantine_acknowledged_by_all(now);
     }
@@ -99,6 +105,13 @@ impl Root {
         });
         for id in ended.map(|(id, _)| *id).collect::<Vec<NodeId>>() {
             self.mark_alive(now, id, false);
+        }
+        for (id, since) in &self.unheard {
+            let silent = now.saturating_duration_since(*since);
+            let ended = |lease_ms: u32| silent >= Duration::from_millis(lease_ms.into());
+            if let Some(cluster) = self.state.clusters.get_mut(id).filter(|cluster| ended(cluster.row.lease_ms)) {
+                cluster.alive = false;
+            }
         }
     }
 }

@@ -65,6 +65,29 @@ impl Root {
     /// # Errors
     /// [`KeyError`]; nothing has changed then.
     pub fn create_join_keys(&mut self, now: Instant, keys: &[NodeKey], expires_unix: u64) -> Result<(), KeyError> {
+        self.add_join_keys(now, keys, expires_unix, false)
+    }
+
+    /// The same for clusters: each admits one, and no node.
+    ///
+    /// # Errors
+    /// As [`create_join_keys`](Self::create_join_keys).
+    pub fn create_cluster_join_keys(
+        &mut self,
+        now: Instant,
+        keys: &[NodeKey],
+        expires_unix: u64,
+    ) -> Result<(), KeyError> {
+        self.add_join_keys(now, keys, expires_unix, true)
+    }
+
+    fn add_join_keys(
+        &mut self,
+        now: Instant,
+        keys: &[NodeKey],
+        expires_unix: u64,
+        cluster: bool,
+    ) -> Result<(), KeyError> {
         if expires_unix <= self.clock.unix(now) {
             return Err(KeyError::Expired);
         }
@@ -77,7 +100,7 @@ impl Root {
             if !self.is_new_key(key) || is_registered || keys[..place].contains(key) {
                 return Err(KeyError::InUse(*key));
             }
-            draft.put(Row::JoinKey(*key, JoinKeyRow { expires_unix, used_by: None }));
+            draft.put(Row::JoinKey(*key, JoinKeyRow { expires_unix, used_by: None, cluster }));
         }
         let edits = draft.into_edits();
         Ok(self.commit(now, edits)?)
@@ -126,15 +149,21 @@ impl Root {
         *key != NodeKey::default()
             && *key != self.own.key
             && !self.state.node_keys.contains_key(key)
+            && !self.state.cluster_keys.contains_key(key)
             && !self.state.join_keys.contains_key(key)
     }
 }
 
 pub(super) fn known_keys(state: &State) -> impl Iterator<Item = KnownKey> + '_ {
     let nodes =
-        state.nodes.values().map(|node| KnownKey { key: node.row.key, endpoint: node.row.endpoint, join: false });
+        state.nodes.values().map(|node| KnownKey { key: node.row.key, endpoint: node.row.spoken_at(), join: false });
+    let clusters = state.clusters.values().map(|cluster| KnownKey {
+        key: cluster.row.key,
+        endpoint: cluster.row.endpoint,
+        join: false,
+    });
     let registered = state.registered_keys.iter().filter(|key| !state.node_keys.contains_key(key));
     let registered = registered.map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: false });
     let joining = state.join_keys.keys().map(|&key| KnownKey { key, endpoint: Endpoint::UNKNOWN, join: true });
-    nodes.chain(registered).chain(joining)
+    nodes.chain(clusters).chain(registered).chain(joining)
 }

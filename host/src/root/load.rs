@@ -9,7 +9,7 @@ use acorn_core::time::Instant;
 use super::addresses::PoolId;
 use super::clock::Clock;
 use super::pool::Slot;
-use super::row::{Edit, InstanceRow, NodeRow, Resource, Row, ServiceRow};
+use super::row::{ClusterRow, Edit, InstanceRow, NodeRow, Resource, Row, ServiceRow};
 use super::settings::{Limits, RootSettings};
 use super::state::State;
 use super::store::Fault;
@@ -27,6 +27,7 @@ pub(super) fn load(
     for row in rows {
         match &row {
             Row::Node(id, row) => check_node(&state, *id, row)?,
+            Row::Cluster(id, row) => check_cluster(&state, *id, row)?,
             Row::Service(id, row) => check_service(&state, *id, row)?,
             Row::Instance(id, row) => check_instance(&state, *id, row)?,
             // What the plan does not have any more can't be given to anybody either.
@@ -57,6 +58,14 @@ fn check_node(state: &State, id: NodeId, row: &NodeRow) -> Result<(), Fault> {
     }
     if id.0 > state.counters.nodes || state.node_keys.contains_key(&row.key) {
         return Err(Fault::Damaged(format!("node {} is there twice", id.0)));
+    }
+    Ok(())
+}
+
+fn check_cluster(state: &State, id: NodeId, row: &ClusterRow) -> Result<(), Fault> {
+    let is_known = state.node_keys.contains_key(&row.key) || state.cluster_keys.contains_key(&row.key);
+    if id.0 > state.counters.nodes || state.nodes.contains_key(&id) || is_known {
+        return Err(Fault::Damaged(format!("cluster {} ({}) is there twice", id.0, row.name)));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@
 mod addresses;
 mod batch;
 mod clock;
+mod clusters;
 mod directory;
 mod draft;
 mod expiry;
@@ -49,8 +50,8 @@ pub use keys::{KeyError, KeyEvent, KnownKey};
 pub use requests::{OnceError, REQUEST_KEY_MAX, RequestKey};
 pub use services::{AddressRequest, FixedAddress, InstanceInfo, NodeInfo, ServiceError, ServiceInfo, ServiceRequest};
 pub use settings::{
-    FIXED_MAX, INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN, NODES_MAX,
-    REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
+    CLUSTERS_MAX, FIXED_MAX, INSTANCE_NUMBER_MAX, INSTANCES_MAX, JOIN_KEYS_MAX, LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN,
+    NODES_MAX, REGISTERED_KEYS_MAX, REMOVALS_MAX, RootSettings, SERVICES_MAX, START_GRACE,
 };
 pub use store::{OpenError, StoreError, StoreUrl, StoreUrlError, TransferError};
 pub use transfer::{export_shared, export_store, import_shared, import_store};
@@ -154,8 +155,10 @@ impl Root {
         clock: Clock,
     ) -> Self {
         // One that has never spoken with its own key has never had a table.
-        let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed);
-        let unheard = confirmed.map(|(id, _)| (*id, now)).collect();
+        let confirmed = state.nodes.iter().filter(|(_, node)| node.row.confirmed && node.row.via.is_none());
+        let clusters = state.clusters.iter().filter(|(_, cluster)| cluster.row.confirmed);
+        // What a node behind a cluster holds, its cluster answers for.
+        let unheard = confirmed.map(|(id, _)| *id).chain(clusters.map(|(id, _)| *id)).map(|id| (id, now)).collect();
         let (acknowledged, detached) = (BTreeMap::new(), BTreeMap::new());
         let (batch, is_sound, is_behind, roots) = (None, true, false, Vec::new());
         Self {

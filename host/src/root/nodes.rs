@@ -15,13 +15,22 @@ use super::settings::{LAST_SEEN_STEP, LEASE_MAX, LEASE_MIN};
 impl Root {
     pub(super) fn admit(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal> {
         match hello.joining {
-            Some(key) => self.join(now, from, key, hello),
-            None => self.renew(now, from, hello),
+            Some(key) if self.admits_a_cluster(&from.key) => self.join_cluster(now, from, key, hello),
+            Some(key) => self.join(now, from, key, hello, None),
+            None if self.state.cluster_keys.contains_key(&from.key) => self.renew_cluster(now, from, hello),
+            None => self.renew(now, from, hello, None),
         }
     }
 
     /// A node speaks through a join key. It has not proven that `key` is its own, so this never changes a node that is there.
-    fn join(&mut self, now: Instant, from: Sender, key: NodeKey, hello: &Hello) -> Result<Admission, Refusal> {
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        from: Sender,
+        key: NodeKey,
+        hello: &Hello,
+        via: Option<NodeId>,
+    ) -> Result<Admission, Refusal> {
         let join_key = self.state.join_keys.get(&from.key).ok_or(Refusal::JoinKey)?;
         let expired = join_key.expires_unix <= self.clock.unix(now);
         let used_by_another = join_key.used_by.is_some_and(|used_by| used_by != key);
@@ -34,7 +43,7 @@ impl Root {
             Some(id) => id,
             None => {
                 let subnet = self.draft_new_node(&mut draft, hello)?;
-                let row = NodeRow { confirmed: false, ..self.node_row(now, from, key, hello, subnet) };
+                let row = NodeRow { confirmed: false, ..self.node_row(now, from, key, hello, subnet, via) };
                 let id = draft.new_node_id().ok_or(Refusal::Full)?;
                 draft.put(Row::Node(id, row));
                 id
@@ -50,7 +59,13 @@ impl Root {
     }
 
     /// A node speaks with its own key.
-    fn renew(&mut self, now: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal> {
+    pub(super) fn renew(
+        &mut self,
+        now: Instant,
+        from: Sender,
+        hello: &Hello,
+        via: Option<NodeId>,
+    ) -> Result<Admission, Refusal> {
         let existing = self.state.node_keys.get(&from.key).copied();
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
         let id = match existing.and_then(|id| Some((id, self.state.nodes.get(&id)?))) {
@@ -60,7 +75,7 @@ impl Root {
                     self.draft_empty_subnet(&mut draft, id)?;
                     draft.release_subnet(node.row.subnet);
                 }
-                let mut row = self.node_row(now, from, from.key, hello, subnet);
+                let mut row = self.node_row(now, from, from.key, hello, subnet, via);
                 if row.last_seen_unix.abs_diff(node.row.last_seen_unix) < LAST_SEEN_STEP.as_secs() {
                     row.last_seen_unix = node.row.last_seen_unix;
                 }
@@ -73,7 +88,7 @@ impl Root {
             None if self.state.registered_keys.contains(&from.key) => {
                 let subnet = self.draft_new_node(&mut draft, hello)?;
                 let id = draft.new_node_id().ok_or(Refusal::Full)?;
-                draft.put(Row::Node(id, self.node_row(now, from, from.key, hello, subnet)));
+                draft.put(Row::Node(id, self.node_row(now, from, from.key, hello, subnet, via)));
                 id
             }
             None => return Err(Refusal::NotANode),
@@ -109,27 +124,41 @@ impl Root {
         Ok(())
     }
 
-    fn node_row(&self, now: Instant, from: Sender, key: NodeKey, hello: &Hello, subnet: WorkerSubnet) -> NodeRow {
-        let lease_ms = match hello.lease_ms {
-            0 => millis(self.settings.lease),
-            asked => u64::from(asked).clamp(millis(LEASE_MIN), millis(LEASE_MAX)),
-        };
+    fn node_row(
+        &self,
+        now: Instant,
+        from: Sender,
+        key: NodeKey,
+        hello: &Hello,
+        subnet: WorkerSubnet,
+        via: Option<NodeId>,
+    ) -> NodeRow {
         NodeRow {
             key,
             name: hello.name.as_str().to_owned(),
             endpoint: if hello.endpoint == Endpoint::UNKNOWN { from.observed } else { hello.endpoint },
             subnet,
             epoch: hello.epoch,
-            lease_ms: u32::try_from(lease_ms).unwrap_or(u32::MAX),
+            lease_ms: self.lease_of(hello),
             last_seen_unix: self.clock.unix(now),
             confirmed: true,
+            via,
         }
     }
 
     /// This root, and the others that are alive.
-    fn managers(&self) -> impl Iterator<Item = ManagerRecord> + '_ {
+    pub(super) fn managers(&self) -> impl Iterator<Item = ManagerRecord> + '_ {
         let others = self.roots.iter().filter(|root| root.key != self.own.key);
         std::iter::once(&self.own).chain(others).copied().take(MANAGERS_MAX)
+    }
+
+    /// The lease that a client asks for, within bounds, in milliseconds.
+    pub(super) fn lease_of(&self, hello: &Hello) -> u32 {
+        let lease_ms = match hello.lease_ms {
+            0 => millis(self.settings.lease),
+            asked => u64::from(asked).clamp(millis(LEASE_MIN), millis(LEASE_MAX)),
+        };
+        u32::try_from(lease_ms).unwrap_or(u32::MAX)
     }
 
     fn admission(&self, id: NodeId, hello: &Hello) -> Result<Admission, Refusal> {

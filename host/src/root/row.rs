@@ -34,6 +34,28 @@ pub(super) struct NodeRow {
     pub(super) last_seen_unix: u64,
     /// It has spoken with its own key.
     pub(super) confirmed: bool,
+    /// The cluster that it is behind; none for one that speaks to the root itself. Since format 3.
+    pub(super) via: Option<NodeId>,
+}
+
+impl NodeRow {
+    /// Where the root itself speaks to the node: nowhere, when that is for a cluster to do.
+    pub(super) fn spoken_at(&self) -> Endpoint {
+        if self.via.is_some() { Endpoint::UNKNOWN } else { self.endpoint }
+    }
+}
+
+/// A cluster. It is numbered like a node, but has no subnet and runs nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ClusterRow {
+    pub(super) key: NodeKey,
+    pub(super) name: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) epoch: u32,
+    pub(super) lease_ms: u32,
+    /// As of a [`NodeRow`].
+    pub(super) last_seen_unix: u64,
+    pub(super) confirmed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +168,8 @@ pub(super) struct JoinKeyRow {
     pub(super) expires_unix: u64,
     /// The key of the node that it admitted.
     pub(super) used_by: Option<NodeKey>,
+    /// It admits a cluster, and no node. Since format 3.
+    pub(super) cluster: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,6 +185,8 @@ pub(super) enum Row {
     Request(#[serde(with = "fingerprint")] u128, RequestRow),
     /// Since format 3.
     Watch(NodeId, WatchRow),
+    /// Since format 3.
+    Cluster(NodeId, ClusterRow),
 }
 
 /// Which root hears a node, where there are several.
@@ -198,6 +224,7 @@ pub(super) enum RowKey {
     /// By a fingerprint of its key.
     Request(u128),
     Watch(NodeId),
+    Cluster(NodeId),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,6 +243,7 @@ impl Row {
             Self::Release(resource, _) => RowKey::Release(*resource),
             Self::JoinKey(key, _) => RowKey::JoinKey(*key),
             Self::RegisteredKey(key) => RowKey::RegisteredKey(*key),
+            Self::Cluster(id, _) => RowKey::Cluster(*id),
             Self::Request(id, _) => RowKey::Request(*id),
             Self::Watch(id, _) => RowKey::Watch(*id),
         }
@@ -235,32 +263,41 @@ impl Row {
             // Nor was there more than one root to acknowledge a withdrawal. What is behind the end of another row is not read.
             return postcard::from_bytes(&[bytes, &[0]].concat());
         }
+        if format <= 2 && matches!(key.first(), Some(&NODE | &JOIN_KEY)) {
+            // There were no clusters: no node was behind one, and no key admitted one.
+            return postcard::from_bytes(&[bytes, &[0]].concat());
+        }
         postcard::from_bytes(bytes)
     }
 }
 
+/// What the keys of nodes begin with.
+const NODE: u8 = 1;
 /// What the keys of services begin with.
 const SERVICE: u8 = 2;
 /// What the keys of resources begin with.
 const RELEASE: u8 = 4;
 /// What the keys of instances begin with.
 const INSTANCE: u8 = 3;
+/// What the keys of join keys begin with.
+const JOIN_KEY: u8 = 5;
 
 impl RowKey {
     /// The key as bytes that sort as the key does.
     pub(super) fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Counters => vec![0],
-            Self::Node(id) => [&[1][..], &id.0.to_be_bytes()].concat(),
+            Self::Node(id) => [&[NODE][..], &id.0.to_be_bytes()].concat(),
             Self::Service(id) => [&[SERVICE][..], &id.0.to_be_bytes()].concat(),
             Self::Instance(id) => [&[INSTANCE][..], &id.service.0.to_be_bytes(), &id.number.to_be_bytes()].concat(),
             Self::Release(Resource::Address(IpAddr::V4(v4))) => [&[RELEASE, 4][..], &v4.octets()].concat(),
             Self::Release(Resource::Address(IpAddr::V6(v6))) => [&[RELEASE, 6][..], &v6.octets()].concat(),
             Self::Release(Resource::Subnet(base)) => [&[RELEASE, 7][..], &base.octets()].concat(),
-            Self::JoinKey(key) => [&[5][..], &key.0].concat(),
+            Self::JoinKey(key) => [&[JOIN_KEY][..], &key.0].concat(),
             Self::RegisteredKey(key) => [&[6][..], &key.0].concat(),
             Self::Request(id) => [&[7][..], &id.to_be_bytes()].concat(),
             Self::Watch(id) => [&[8][..], &id.0.to_be_bytes()].concat(),
+            Self::Cluster(id) => [&[9][..], &id.0.to_be_bytes()].concat(),
         }
     }
 }

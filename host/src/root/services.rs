@@ -99,8 +99,10 @@ pub struct NodeInfo {
     pub name: String,
     /// Its key.
     pub key: NodeKey,
-    /// Its subnets.
-    pub subnet: WorkerSubnet,
+    /// Its subnets; a cluster has none.
+    pub subnet: Option<WorkerSubnet>,
+    /// The name of the cluster that it is behind.
+    pub cluster: Option<String>,
     /// Where it is.
     pub endpoint: Endpoint,
     /// It is heard from.
@@ -281,24 +283,37 @@ impl Root {
         Some(self.info(id, self.state.services.get(&id)?))
     }
 
-    /// All nodes in the order of their numbers.
+    /// All nodes and clusters in the order of their numbers.
     pub fn nodes(&self) -> Vec<NodeInfo> {
-        let nodes = self.state.nodes.iter();
-        nodes
-            .map(|(&id, node)| {
-                let host = self.state.hosts.get(&id);
-                NodeInfo {
-                    id,
-                    name: node.row.name.clone(),
-                    key: node.row.key,
-                    subnet: node.row.subnet,
-                    endpoint: node.row.endpoint,
-                    alive: node.alive,
-                    last_seen: node.heard.map_or(node.row.last_seen_unix, |heard| self.clock.unix(heard)),
-                    instances: node.instances.iter().filter(|instance| Some(&instance.service) != host).count(),
-                }
-            })
-            .collect()
+        let nodes = self.state.nodes.iter().map(|(&id, node)| {
+            let host = self.state.hosts.get(&id);
+            let cluster = node.row.via.map(|via| self.state.clusters.get(&via));
+            NodeInfo {
+                id,
+                name: node.row.name.clone(),
+                key: node.row.key,
+                subnet: Some(node.row.subnet),
+                cluster: cluster.map(|cluster| cluster.map_or("(forgotten)".to_owned(), |c| c.row.name.clone())),
+                endpoint: node.row.endpoint,
+                alive: node.alive,
+                last_seen: node.heard.map_or(node.row.last_seen_unix, |heard| self.clock.unix(heard)),
+                instances: node.instances.iter().filter(|instance| Some(&instance.service) != host).count(),
+            }
+        });
+        let clusters = self.state.clusters.iter().map(|(&id, cluster)| NodeInfo {
+            id,
+            name: cluster.row.name.clone(),
+            key: cluster.row.key,
+            subnet: None,
+            cluster: None,
+            endpoint: cluster.row.endpoint,
+            alive: cluster.alive,
+            last_seen: cluster.heard.map_or(cluster.row.last_seen_unix, |heard| self.clock.unix(heard)),
+            instances: 0,
+        });
+        let mut all: Vec<NodeInfo> = nodes.chain(clusters).collect();
+        all.sort_by_key(|node| node.id);
+        all
     }
 
     fn info(&self, id: ServiceId, service: &Service) -> ServiceInfo {

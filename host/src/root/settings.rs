@@ -12,6 +12,8 @@ pub const INSTANCE_NUMBER_MAX: u32 = 65_535;
 pub const FIXED_MAX: usize = 1_024;
 /// The most nodes; the plan's worker subnets are the other limit.
 pub const NODES_MAX: usize = 16_384;
+/// The most clusters.
+pub const CLUSTERS_MAX: usize = 1_024;
 /// The most join keys that wait for their node.
 pub const JOIN_KEYS_MAX: usize = 16_384;
 /// The most node keys that operators have registered beforehand.
@@ -71,6 +73,7 @@ pub(super) struct Limits {
     pub(super) services: usize,
     pub(super) instances: usize,
     pub(super) nodes: usize,
+    pub(super) clusters: usize,
     pub(super) join_keys: usize,
     pub(super) registered_keys: usize,
     pub(super) removals: usize,
@@ -83,6 +86,7 @@ impl Default for Limits {
             services: SERVICES_MAX,
             instances: INSTANCES_MAX,
             nodes: NODES_MAX,
+            clusters: CLUSTERS_MAX,
             join_keys: JOIN_KEYS_MAX,
             registered_keys: REGISTERED_KEYS_MAX,
             removals: REMOVALS_MAX,

@@ -21,7 +21,8 @@ use super::keys::KeyEvent;
 use super::pool::{Rest, Slot};
 use super::requests::Requests;
 use super::row::{
-    Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow, WatchRow,
+    ClusterRow, Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, ReleaseRow, Resource, Row, RowKey, ServiceRow,
+    WatchRow,
 };
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
 
@@ -63,6 +64,16 @@ pub(super) struct Node {
     pub(super) instances: BTreeSet<InstanceId>,
 }
 
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) row: ClusterRow,
+    pub(super) alive: bool,
+    /// Its last `Hello` to this process.
+    pub(super) heard: Option<Instant>,
+    /// When it is forgotten if it stays silent.
+    pub(super) forget_at: Instant,
+}
+
 /// A resource without an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Release {
@@ -88,6 +99,8 @@ pub(super) struct State {
     pub(super) hosts: HashMap<NodeId, ServiceId>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) node_keys: HashMap<NodeKey, NodeId>,
+    pub(super) clusters: BTreeMap<NodeId, Cluster>,
+    pub(super) cluster_keys: HashMap<NodeKey, NodeId>,
     pub(super) join_keys: BTreeMap<NodeKey, JoinKeyRow>,
     /// The join keys that admitted a node, by that node's key.
     pub(super) used_join_keys: HashMap<NodeKey, BTreeSet<NodeKey>>,
@@ -122,6 +135,8 @@ impl State {
             hosts: HashMap::new(),
             nodes: BTreeMap::new(),
             node_keys: HashMap::new(),
+            clusters: BTreeMap::new(),
+            cluster_keys: HashMap::new(),
             join_keys: BTreeMap::new(),
             used_join_keys: HashMap::new(),
             registered_keys: BTreeSet::new(),
@@ -184,6 +199,7 @@ impl State {
         match edit {
             Edit::Put(Row::Counters(counters)) => self.counters = counters,
             Edit::Put(Row::Node(id, row)) => self.put_node(now, clock, id, row),
+            Edit::Put(Row::Cluster(id, row)) => self.put_cluster(now, clock, id, row),
             Edit::Put(Row::Service(id, row)) => self.put_service(id, row),
             Edit::Put(Row::Instance(id, row)) => self.put_instance(id, row),
             Edit::Put(Row::Release(resource, row)) => self.put_release(now, clock, resource, row),
@@ -194,6 +210,7 @@ impl State {
                 }
             }
             Edit::Delete(RowKey::Node(id)) => self.delete_node(id),
+            Edit::Delete(RowKey::Cluster(id)) => self.delete_cluster(id),
             Edit::Delete(RowKey::Service(id)) => self.delete_service(id),
             Edit::Delete(RowKey::Instance(id)) => self.delete_instance(id),
             Edit::Delete(RowKey::Release(resource)) => {
@@ -280,18 +297,17 @@ impl State {
 
     fn put_node(&mut self, now: Instant, clock: &Clock, id: NodeId, row: NodeRow) {
         let Some(node) = self.nodes.get_mut(&id) else {
-            let silent = clock.unix_ms(now).saturating_sub(row.last_seen_unix.saturating_mul(1_000));
-            let left = millis(self.retention.saturating_add(LAST_SEEN_STEP)).saturating_sub(silent);
+            let forget_at = self.forget_at(now, clock, row.last_seen_unix);
             self.node_keys.insert(row.key, id);
             self.addresses.take_subnet(row.subnet);
             self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
-            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.spoken_at(), join: false });
             let node = Node {
                 alive: row.confirmed,
                 row,
                 heard: None,
                 disagrees_since: None,
-                forget_at: now.saturating_add(Duration::from_millis(left)),
+                forget_at,
                 instances: BTreeSet::new(),
             };
             self.nodes.insert(id, node);
@@ -302,8 +318,8 @@ impl State {
             self.addresses.take_subnet(row.subnet);
             self.unindex_release(Resource::Subnet(row.subnet.v4().base()));
         }
-        if before.endpoint != row.endpoint {
-            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+        if before.spoken_at() != row.spoken_at() {
+            self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.spoken_at(), join: false });
         }
         if before.endpoint != row.endpoint || before.epoch != row.epoch {
             self.touch_node(id);
@@ -318,6 +334,35 @@ impl State {
         if !self.registered_keys.contains(&node.row.key) {
             self.key_events.push_back(KeyEvent::Remove { key: node.row.key });
         }
+    }
+
+    fn put_cluster(&mut self, now: Instant, clock: &Clock, id: NodeId, row: ClusterRow) {
+        if let Some(cluster) = self.clusters.get_mut(&id) {
+            let before = std::mem::replace(&mut cluster.row, row);
+            if before.endpoint != cluster.row.endpoint {
+                let (key, endpoint) = (cluster.row.key, cluster.row.endpoint);
+                self.key_events.push_back(KeyEvent::Add { key, endpoint, join: false });
+            }
+            return;
+        }
+        self.cluster_keys.insert(row.key, id);
+        self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.endpoint, join: false });
+        let forget_at = self.forget_at(now, clock, row.last_seen_unix);
+        self.clusters.insert(id, Cluster { alive: row.confirmed, row, heard: None, forget_at });
+    }
+
+    fn delete_cluster(&mut self, id: NodeId) {
+        if let Some(cluster) = self.clusters.remove(&id) {
+            self.cluster_keys.remove(&cluster.row.key);
+            self.key_events.push_back(KeyEvent::Remove { key: cluster.row.key });
+        }
+    }
+
+    /// When somebody who was last seen then is forgotten.
+    fn forget_at(&self, now: Instant, clock: &Clock, last_seen_unix: u64) -> Instant {
+        let silent = clock.unix_ms(now).saturating_sub(last_seen_unix.saturating_mul(1_000));
+        let left = millis(self.retention.saturating_add(LAST_SEEN_STEP)).saturating_sub(silent);
+        now.saturating_add(Duration::from_millis(left))
     }
 
     fn put_service(&mut self, id: ServiceId, row: ServiceRow) {

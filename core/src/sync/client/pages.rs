@@ -93,6 +93,31 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         }
     }
 
+    /// Follows a subject that is known by its number, for somebody else. False when there is no room for another interest.
+    pub fn follow(&mut self, now: Instant, subject: Subject) -> bool {
+        if self.interests.find(subject).is_some() {
+            return true;
+        }
+        let stream = self.next_number();
+        let Some(row) = self.interests.add(now, subject, stream) else {
+            self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
+            return false;
+        };
+        self.interests.reopen(now, row, stream);
+        true
+    }
+
+    /// Whether a subject is followed, or about to be.
+    pub fn is_following(&self, subject: Subject) -> bool {
+        self.interests.find(subject).is_some()
+    }
+
+    /// The stream of a subject that is followed, and its last page that was applied.
+    pub fn position(&self, subject: Subject) -> Option<(u32, u32)> {
+        let interest = self.interests.find(subject).and_then(|row| self.interests.get(row))?;
+        (interest.state == State::Open).then_some((interest.stream, interest.sequence))
+    }
+
     /// Opens all streams afresh: the manager does not have them. What the table holds stays until the pages come.
     pub(super) fn reopen_interests(&mut self, now: Instant) {
         let mut row = 0usize;

@@ -7,6 +7,10 @@ pub struct ServerCounters {
     pub malformed: u64,
     /// Messages that only a manager may send.
     pub not_a_request: u64,
+    /// Messages that only a cluster may send, from somebody else.
+    pub not_a_cluster: u64,
+    /// What a cluster said of a node that is not behind it.
+    pub not_its_node: u64,
     /// Messages other than `Hello` from a key that is not a node's.
     pub strangers: u64,
     /// Messages other than `Hello` from a node that has not said `Hello` since the start; answered by `Restarted`.
@@ -67,6 +71,8 @@ impl ServerCounters {
         Self {
             malformed: 0,
             not_a_request: 0,
+            not_a_cluster: 0,
+            not_its_node: 0,
             strangers: 0,
             without_hello: 0,
             no_room: 0,

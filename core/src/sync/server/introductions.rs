@@ -24,7 +24,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         now: Instant,
         row: usize,
         nodes: &[NodeRecord],
-        directory: &impl Directory,
+        directory: &mut impl Directory,
     ) -> Option<Instant> {
         let stream = self.streams.get(row)?;
         let asker = stream.asker?;
@@ -44,7 +44,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
     }
 
     /// Introduces a stream's new asker to the nodes of the table that the client has already.
-    pub(super) fn introduce_to_all(&mut self, now: Instant, row: usize, directory: &impl Directory) {
+    pub(super) fn introduce_to_all(&mut self, now: Instant, row: usize, directory: &mut impl Directory) {
         let Some(stream) = self.streams.get(row).copied() else {
             return;
         };
@@ -76,7 +76,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         client: usize,
         asker: InstanceId,
         key: &NodeKey,
-        directory: &impl Directory,
+        directory: &mut impl Directory,
     ) -> Option<Instant> {
         let peer = self.sessions.find_session(key)?;
         let session = self.sessions.get(peer)?;
@@ -106,6 +106,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             bump(&mut self.counters.introductions_full);
             return None;
         };
+        directory.opened(Subject::from(asker));
         if let Some(stream) = self.streams.get_mut(opened) {
             stream.introduces = waiting;
         }

@@ -6,6 +6,7 @@
 //!
 //! Call [`Server::poll_transmit`] until it returns nothing after every other call, and after every change of the directory.
 
+mod clusters;
 mod counters;
 mod introductions;
 mod pages;
@@ -25,7 +26,8 @@ pub use sessions::{ANNOUNCE_LEASE, RETENTION, SETTLE};
 
 use crate::ids::{NodeKey, ServiceId};
 use crate::index::HashKey;
-use crate::sync::directory::{Directory, Sender};
+use crate::sync::cluster::ClusterMessage;
+use crate::sync::directory::{Denied, Directory, Sender};
 use crate::sync::message::{Adjustment, DecodeError, Message, Refusal};
 use crate::time::Instant;
 use counters::bump;
@@ -41,6 +43,8 @@ pub enum ServerError {
     NotARequest,
     /// It is something else than `Hello` from a key that is not a node's.
     Stranger,
+    /// It is a message that only a cluster sends.
+    NotACluster,
     /// The stream number of a `Resolve` is one of the server's.
     StreamNumber,
     /// The answer has no room in the buffer; [`MESSAGE_MAX`](super::message::MESSAGE_MAX) bytes are always enough.
@@ -106,6 +110,9 @@ impl<const C: usize, const S: usize> Server<C, S> {
         out: &mut [u8],
     ) -> Result<Option<usize>, ServerError> {
         self.take_changes(now, directory);
+        if ClusterMessage::is_one(payload) {
+            return self.handle_cluster(now, from, payload, directory, out);
+        }
         let answer = match Message::decode(payload) {
             Err(error) => {
                 bump(&mut self.counters.malformed);
@@ -242,11 +249,12 @@ impl<const C: usize, const S: usize> Server<C, S> {
     }
 
     fn drop_stream(&mut self, now: Instant, row: usize, directory: &mut impl Directory) {
-        let Some(service) = self.streams.get(row).map(|stream| stream.subject.service) else {
+        let Some(subject) = self.streams.get(row).map(|stream| stream.subject) else {
             return;
         };
         let risen = self.streams.remove(row);
-        acknowledged(now, service, risen, directory);
+        directory.closed(subject);
+        acknowledged(now, subject.service, risen, directory);
     }
 
     fn drop_streams_of(&mut self, now: Instant, client: usize, directory: &mut impl Directory) {
@@ -292,6 +300,14 @@ fn acknowledged(now: Instant, service: ServiceId, risen: Risen, directory: &mut 
 fn refused(counter: &mut u64, request: u32, refusal: Refusal) -> Answer {
     bump(counter);
     Some(Message::Refused { request, refusal })
+}
+
+/// The answer to a request that was denied; none while it is pending.
+fn denied_with(counter: &mut u64, request: u32, denied: Denied) -> Answer {
+    match denied {
+        Denied::Refused(refusal) => refused(counter, request, refusal),
+        Denied::Pending => None,
+    }
 }
 
 impl<const C: usize, const S: usize> Default for Server<C, S> {

@@ -114,8 +114,15 @@ impl<const C: usize, const S: usize> Server<C, S> {
             let change = directory.next_change(service, single.unwrap_or(0), stream.held);
             if change.is_none_or(|change| single.is_some_and(|number| number != change.number())) {
                 // Nothing that concerns this subject has changed: the client holds this version already.
-                if let Some(stream) = self.streams.get_mut(row) {
-                    stream.held = version;
+                let is_cluster = self.is_cluster_stream(row);
+                let Some(stream) = self.streams.get_mut(row) else {
+                    return false;
+                };
+                let was_settled = !is_cluster || stream.is_confirmed();
+                stream.held = version;
+                if !was_settled {
+                    // Its nodes may not have the page before yet.
+                    return false;
                 }
                 let risen = self.streams.confirm(row, version);
                 acknowledged(now, service, risen, directory);

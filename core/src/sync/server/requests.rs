@@ -2,7 +2,7 @@
 
 use super::counters::bump;
 use super::streams::{Phase, Walk};
-use super::{Answer, Server, ServerError, acknowledged, refused};
+use super::{Answer, Server, ServerError, acknowledged, denied_with, refused};
 use crate::ids::InstanceId;
 use crate::sync::directory::{Directory, Lookup};
 use crate::sync::message::{
@@ -40,13 +40,16 @@ impl<const C: usize, const S: usize> Server<C, S> {
             self.resolve_again(now, row, number, asker, directory);
             return Ok(None);
         }
-        let version = directory.version(subject.service).unwrap_or(0);
+        // The nodes behind a cluster may know an older table, until it says that they don't.
+        let is_cluster = self.sessions.get(client).is_some_and(|session| session.cluster);
+        let version = if is_cluster { 0 } else { directory.version(subject.service).unwrap_or(0) };
         let Some(row) = self.streams.open(now, client, subject, number, version) else {
             return Ok(refused(&mut self.counters.streams_full, number, Refusal::Full));
         };
         if let Some(stream) = self.streams.get_mut(row) {
             stream.asker = asker;
         }
+        directory.opened(subject);
         self.streams.due.set(row, now);
         Ok(None)
     }
@@ -110,7 +113,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let node = self.sessions.get(client)?.node;
         match directory.attach(now, node, attach, settings) {
             Ok(attached) => Some(Message::Attached(attached)),
-            Err(refusal) => refused(&mut self.counters.attach_refused, attach.request, refusal),
+            Err(denied) => denied_with(&mut self.counters.attach_refused, attach.request, denied),
         }
     }
 
@@ -124,7 +127,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let node = self.sessions.get(client)?.node;
         match directory.detach(now, node, &detach) {
             Ok(()) => Some(Message::Detached { request: detach.request }),
-            Err(refusal) => refused(&mut self.counters.detach_refused, detach.request, refusal),
+            Err(denied) => denied_with(&mut self.counters.detach_refused, detach.request, denied),
         }
     }
 
@@ -143,7 +146,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         }
         match directory.adjust(now, session.node, adjust) {
             Ok(()) => Some(Message::Adjusted { request: adjust.turn.request }),
-            Err(refusal) => refused(&mut self.counters.adjust_refused, adjust.turn.request, refusal),
+            Err(denied) => denied_with(&mut self.counters.adjust_refused, adjust.turn.request, denied),
         }
     }
 
@@ -177,6 +180,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             bump(&mut self.counters.ack_unknown);
             return;
         };
+        let is_cluster = self.sessions.get(client).is_some_and(|session| session.cluster);
         let Some(stream) = self.streams.get_mut(row) else {
             return;
         };
@@ -185,7 +189,13 @@ impl<const C: usize, const S: usize> Server<C, S> {
             return;
         }
         if stream.walk == Walk::Gone {
-            self.drop_stream(now, row, directory);
+            if is_cluster {
+                // It ends when the nodes behind the cluster know too.
+                stream.phase = Phase::Idle;
+                self.streams.due.clear(row);
+            } else {
+                self.drop_stream(now, row, directory);
+            }
             return;
         }
         let introduces = core::mem::take(&mut stream.introduces);
@@ -199,7 +209,8 @@ impl<const C: usize, const S: usize> Server<C, S> {
         } else {
             stream.held = stream.target;
             stream.phase = Phase::Idle;
-            held = Some(stream.target);
+            // What a cluster has, its nodes may not have yet: it says so by itself.
+            held = (!is_cluster).then_some(stream.target);
         }
         self.streams.due.set(row, now);
         if let Some(version) = held {
@@ -209,7 +220,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         self.end_wait(now, introduces);
     }
 
-    fn find_stream(&self, client: usize, subject: Subject, number: u32) -> Option<usize> {
+    pub(super) fn find_stream(&self, client: usize, subject: Subject, number: u32) -> Option<usize> {
         let row = self.streams.find(client, subject)?;
         self.streams.get(row).is_some_and(|stream| stream.number == number).then_some(row)
     }

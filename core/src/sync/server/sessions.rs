@@ -4,12 +4,12 @@ use core::time::Duration;
 
 use super::counters::bump;
 use super::timers::Timers;
-use super::{Answer, Server};
+use super::{Answer, Server, denied_with};
 use crate::ids::{NodeId, NodeKey};
 use crate::index::{HashIndex, HashKey};
 use crate::slots::{RowRef, Slots};
 use crate::sync::Backoff;
-use crate::sync::directory::{Admission, Directory, Sender};
+use crate::sync::directory::{Admission, Denied, Directory, Sender};
 use crate::sync::message::{Capacities, Digest, Hello, Message, Refusal, Welcome};
 use crate::time::Instant;
 
@@ -46,6 +46,8 @@ pub(super) struct Session {
     pub(super) standing: Standing,
     pub(super) capacities: Capacities,
     pub(super) epoch: u32,
+    /// It is a cluster.
+    pub(super) cluster: bool,
     lease_ms: u32,
     heard: Instant,
     /// When the instances that were not attached again in this epoch are withdrawn; counts only while `settling`.
@@ -65,6 +67,7 @@ impl Session {
         standing: Standing::Announced,
         capacities: Capacities { services: 0, instances: 0, nodes: 0 },
         epoch: 0,
+        cluster: false,
         lease_ms: 0,
         heard: Instant::ZERO,
         settle_at: Instant::ZERO,
@@ -209,10 +212,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
                     // No session: the node comes back under its own key.
                     Some(self.welcome(from, hello, admission, false))
                 }
-                Err(refusal) => {
-                    bump(&mut self.counters.hello_refused);
-                    refuse(refusal)
-                }
+                Err(denied) => denied_with(&mut self.counters.hello_refused, hello.request, denied),
             };
         }
         if self.sessions.find(&from.key).is_none() && self.sessions.len() >= C {
@@ -222,7 +222,13 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let recorded_epoch = known.and_then(|node| directory.node(node)).map(|record| record.epoch);
         let admission = match directory.hello(now, from, hello) {
             Ok(admission) => admission,
-            Err(refusal) => {
+            Err(Denied::Pending) => {
+                if let Some(row) = self.sessions.find_session(&from.key) {
+                    self.heard(now, row, directory);
+                }
+                return None;
+            }
+            Err(Denied::Refused(refusal)) => {
                 bump(&mut self.counters.hello_refused);
                 match self.sessions.find_session(&from.key) {
                     Some(row) if directory.node_of(&from.key).is_none() => self.drop_session(now, row, directory),
@@ -262,6 +268,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         let session = self.sessions.get_mut(row)?;
         session.node = admission.node;
         session.epoch = hello.epoch;
+        session.cluster = directory.is_cluster(admission.node);
         session.lease_ms = admission.lease_ms.max(LEASE_MIN_MS);
         session.capacities = hello.capacities;
         if settle {
@@ -285,7 +292,8 @@ impl<const C: usize, const S: usize> Server<C, S> {
     /// Whether the client's view of its open streams has differed from this one for longer than a message is under way.
     fn differs(&mut self, now: Instant, row: usize, theirs: Digest) -> bool {
         let mut ours = Digest::default();
-        for stream in self.streams.of_client(row) {
+        // One whose end the client has taken in is there only until its nodes have, too.
+        for stream in self.streams.of_client(row).filter(|stream| !stream.is_over()) {
             ours.add_stream(stream.subject, stream.number);
         }
         let Some(session) = self.sessions.get_mut(row) else {
@@ -303,7 +311,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         persists
     }
 
-    fn welcome(&self, from: Sender, hello: &Hello, admission: Admission, reopen: bool) -> Message {
+    pub(super) fn welcome(&self, from: Sender, hello: &Hello, admission: Admission, reopen: bool) -> Message {
         Message::Welcome(Welcome {
             request: hello.request,
             epoch: self.epoch,

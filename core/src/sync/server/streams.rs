@@ -170,6 +170,21 @@ impl Stream {
         self.number >= SERVER_STREAMS
     }
 
+    /// Whether the client has acknowledged this page, and nothing has been sent since.
+    pub(super) fn is_at_rest_after(&self, sequence: u32) -> bool {
+        self.sequence == sequence && self.phase == Phase::Idle && !self.stale
+    }
+
+    /// Whether the client, a cluster, has acknowledged the end.
+    pub(super) fn is_over(&self) -> bool {
+        self.walk == Walk::Gone && self.phase == Phase::Idle
+    }
+
+    /// Whether everything that the client holds is confirmed.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmed >= self.held
+    }
+
     fn link_mut(&mut self, list: List) -> &mut Link {
         match list {
             List::Client => &mut self.of_client,

@@ -155,7 +155,10 @@ fn tokens_are_made_within_limits() {
     let made = server.send("POST", "/v1/tokens", r#"{"count": 2, "expires_s": 60, "endpoint": "192.0.2.1:50103"}"#);
     assert_eq!((made.status, made.body), (201, json!({"tokens": ["t0", "t1"]})));
     let endpoint = Some("192.0.2.1:50103".parse().unwrap());
-    assert_eq!(*server.backend.tokens.lock().unwrap(), [TokenRequest { count: 2, expires_s: 60, endpoint }]);
+    assert_eq!(
+        *server.backend.tokens.lock().unwrap(),
+        [TokenRequest { count: 2, expires_s: 60, endpoint, ..TokenRequest::default() }]
+    );
 
     let tokens = |body| ("POST", "/v1/tokens", body);
     server.assert_error(tokens(r#"{"count": 0}"#), 400, "bad_count", "1 to 1000");

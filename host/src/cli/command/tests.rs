@@ -122,7 +122,8 @@ fn tokens_are_asked_for_as_the_flags_say() {
             acorn.acorn("token create --count 2 --expires 60 --endpoint 192.0.2.1:7").await.unwrap(),
             "t0\nt1\n"
         );
-        let wanted = TokenRequest { count: 2, expires_s: 60, endpoint: Some("192.0.2.1:7".parse().unwrap()) };
+        let endpoint = Some("192.0.2.1:7".parse().unwrap());
+        let wanted = TokenRequest { count: 2, expires_s: 60, endpoint, ..TokenRequest::default() };
         assert_eq!(*acorn.backend.tokens.lock().unwrap(), [wanted]);
     });
 }

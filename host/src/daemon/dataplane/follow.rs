@@ -65,6 +65,9 @@ impl Dataplane {
         let at = self.engine_time(now);
         while let Some(event) = self.tunnels.poll_event() {
             debug!(?event, "tunnel");
+            if let (Some(cluster), TunnelEvent::UnknownInitiation { key, .. }) = (&self.cluster, &event) {
+                cluster.unknown_key(*key);
+            }
             let Some(node) = &mut self.node else { continue };
             match event {
                 TunnelEvent::Established { peer } => {

@@ -10,6 +10,7 @@ mod path_mtu;
 mod peers;
 mod report;
 mod udp;
+mod upstream;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +25,7 @@ use acorn_core::node::{Action, Node, Output};
 use acorn_core::packet::Offload;
 use acorn_core::router::Attachment;
 use acorn_core::sync::client::{Membership, Outcome, RequestId};
+use acorn_core::sync::cluster::ClusterMessage;
 use acorn_core::sync::directory::Sender;
 use acorn_core::sync::message::{Adjustment, AttachKind, Message, Refusal};
 use acorn_core::{Endpoint, InstanceId, NodeKey, RowRef};
@@ -33,6 +35,8 @@ use tracing::{debug, trace, warn};
 
 use self::peers::PeerBook;
 pub use self::udp::Udp;
+use self::upstream::Upstream;
+use super::cluster::ClusterLink;
 use super::engine_clock::EngineClock;
 use super::manager::ManagerLink;
 use super::wake::Waker;
@@ -138,6 +142,8 @@ pub struct Dataplane {
     membership: Option<Membership>,
     refusal: Option<Refusal>,
     manager: Option<ManagerLink>,
+    cluster: Option<ClusterLink>,
+    upstream: Upstream,
     commands: Receiver<Command>,
     waker: Arc<Waker>,
     buffers: Buffers,
@@ -163,6 +169,7 @@ impl Dataplane {
         udp: Udp,
         node: Option<NodeParts>,
         manager: Option<ManagerLink>,
+        cluster: Option<ClusterLink>,
         commands: Receiver<Command>,
         waker: Arc<Waker>,
     ) -> Self {
@@ -180,6 +187,8 @@ impl Dataplane {
             membership: None,
             refusal: None,
             manager,
+            cluster,
+            upstream: Upstream::default(),
             commands,
             waker,
             buffers: Buffers {
@@ -218,6 +227,7 @@ impl Dataplane {
                 return Ok(());
             }
             self.run_manager_outputs(now);
+            self.run_cluster_outputs(now);
             self.run_timers(now);
             self.settle(now);
         }
@@ -309,10 +319,17 @@ impl Dataplane {
         let at = self.engine_time(now);
         let payload = &mut self.buffers.packet[..len];
         if let Some(manager) = &self.manager
-            && Message::is_for_manager(payload)
+            && (Message::is_for_manager(payload) || ClusterMessage::is_one(payload))
         {
             if let Some(key) = self.tunnels.key(peer) {
                 manager.deliver(Sender { key, observed: Endpoint::from(from) }, payload);
+            }
+            return;
+        }
+        if let Some(cluster) = &self.cluster {
+            // All of it, from nodes and from the root: a cluster has no packets of its own.
+            if let Some(key) = self.tunnels.key(peer) {
+                cluster.deliver(Sender { key, observed: Endpoint::from(from) }, payload);
             }
             return;
         }

@@ -86,21 +86,24 @@ impl Dataplane {
                         self.seal_and_send(now, peer, payload.len(), Source::Reply);
                     }
                 }
-                FromManager::Key(KeyEvent::Add { key, endpoint, .. }) => {
-                    if key == self.own {
-                        continue;
-                    }
-                    match self.tunnels.add_peer(key, endpoint.get(), Local::Own, now) {
-                        Ok(handle) => self.peers.hold(handle),
-                        Err(error) => warn!(%key, %error, "a node cannot be let in"),
-                    }
-                }
-                FromManager::Key(KeyEvent::Remove { key }) => {
-                    if let Some(handle) = self.tunnels.peer(&key, Local::Own)
-                        && self.peers.release(handle)
-                    {
-                        self.tunnels.remove_peer(handle);
-                    }
+                FromManager::Key(event) => self.follow_key(now, event),
+            }
+        }
+    }
+
+    /// Keeps a client of the manager in this process among the tunnels' peers, or not any more.
+    pub(super) fn follow_key(&mut self, now: Instant, event: KeyEvent) {
+        match event {
+            KeyEvent::Add { key, .. } if key == self.own => {}
+            KeyEvent::Add { key, endpoint, .. } => match self.tunnels.add_peer(key, endpoint.get(), Local::Own, now) {
+                Ok(handle) => self.peers.hold(handle),
+                Err(error) => warn!(%key, %error, "a node cannot be let in"),
+            },
+            KeyEvent::Remove { key } => {
+                if let Some(handle) = self.tunnels.peer(&key, Local::Own)
+                    && self.peers.release(handle)
+                {
+                    self.tunnels.remove_peer(handle);
                 }
             }
         }

@@ -139,7 +139,7 @@ fn an_instance_that_moves_keeps_its_settings_but_not_its_load() {
     rig.adjust(a, 80, id, change).unwrap();
     rig.attach_as(b, take("s", 0), 1, Adjustment { draining: Some(false), ..NOTHING }).unwrap();
     assert_eq!(settings(&rig, id), (3, 2, 0, false));
-    assert_eq!(rig.adjust(a, 81, id, change), Err(Refusal::Moved));
+    assert_eq!(rig.adjust(a, 81, id, change), Err(Refusal::Moved.into()));
     // The numbers of the other node begin elsewhere.
     rig.adjust(b, 8, id, Adjustment { load: Some(40), ..NOTHING }).unwrap();
     assert_eq!(settings(&rig, id), (3, 2, 40, false));
@@ -150,10 +150,10 @@ fn what_does_not_run_on_the_node_is_not_its_to_adjust() {
     let (mut rig, node, id) = furnished();
     let missing = InstanceId { number: 9, ..id };
     let change = Adjustment { weight: Some(3), ..NOTHING };
-    assert_eq!(rig.adjust(node, 8, missing, change), Err(Refusal::NoSuchInstance));
-    assert_eq!(rig.adjust(NodeId(99), 8, id, change), Err(Refusal::NotANode));
+    assert_eq!(rig.adjust(node, 8, missing, change), Err(Refusal::NoSuchInstance.into()));
+    assert_eq!(rig.adjust(NodeId(99), 8, id, change), Err(Refusal::NotANode.into()));
     rig.detach(node, id);
-    assert_eq!(rig.adjust(node, 9, id, change), Err(Refusal::NoSuchInstance));
+    assert_eq!(rig.adjust(node, 9, id, change), Err(Refusal::NoSuchInstance.into()));
 }
 
 #[test]

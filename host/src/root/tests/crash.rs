@@ -61,11 +61,11 @@ fn a_disk_that_fails_changes_nothing_in_memory_and_is_said() {
     let before = portrait(&rig);
     rig.disk.die();
     assert!(matches!(rig.create("t"), Err(ServiceError::Storage(_))));
-    assert_eq!(rig.attach(node, new("s"), 2), Err(Refusal::Storage));
-    assert_eq!(rig.hello(1, &hello(2)), Err(Refusal::Storage));
-    assert_eq!(rig.root.detach(rig.now, node, &gone(instance)), Err(Refusal::Storage));
+    assert_eq!(rig.attach(node, new("s"), 2), Err(Refusal::Storage.into()));
+    assert_eq!(rig.hello(1, &hello(2)), Err(Refusal::Storage.into()));
+    assert_eq!(rig.root.detach(rig.now, node, &gone(instance)), Err(Refusal::Storage.into()));
     let change = Adjustment { weight: Some(5), load: Some(5), ..Adjustment::default() };
-    assert_eq!(rig.adjust(node, 8, instance, change), Err(Refusal::Storage));
+    assert_eq!(rig.adjust(node, 8, instance, change), Err(Refusal::Storage.into()));
     rig.root.settle(rig.now, node, 1);
     assert!(rig.root.create_join_keys(rig.now, &[node_key(9)], UNIX + 9).is_err());
     assert_eq!(portrait(&rig), before);

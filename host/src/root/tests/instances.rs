@@ -27,7 +27,7 @@ fn a_place_that_gets_another_instance_loses_the_old_one() {
     let new = rig.attach(node, new("b"), 5).unwrap();
     assert_eq!(rig.root.service(&named("a")).unwrap().instances, []);
     assert_ne!(new.instance_ip, old.instance_ip, "the old address rests");
-    assert_eq!(rig.attach(node, AttachKind::Resume(old.instance), 6), Err(Refusal::NoSuchInstance));
+    assert_eq!(rig.attach(node, AttachKind::Resume(old.instance), 6), Err(Refusal::NoSuchInstance.into()));
     // Also within a service.
     let other = rig.attach(node, take("b", 4), 5).unwrap();
     let numbers: Vec<_> = rig.root.service(&named("b")).unwrap().instances.iter().map(|i| i.number).collect();
@@ -64,8 +64,8 @@ fn an_instance_that_moves_keeps_its_address_and_its_old_node_hears_of_it() {
     assert_eq!(at_b, at_a);
     let Some(Change::Present(record)) = rig.root.next_change(at_a.instance.service, 0, since) else { panic!() };
     assert_eq!((record.node, record.namespace_ip), (b, pair("10.18.0.73", "fc00::109")));
-    assert_eq!(rig.attach(a, AttachKind::Resume(at_a.instance), 1), Err(Refusal::Moved));
-    assert_eq!(rig.root.detach(rig.now, a, &gone(at_a.instance)), Err(Refusal::Moved));
+    assert_eq!(rig.attach(a, AttachKind::Resume(at_a.instance), 1), Err(Refusal::Moved.into()));
+    assert_eq!(rig.root.detach(rig.now, a, &gone(at_a.instance)), Err(Refusal::Moved.into()));
     // The old place is free for another.
     assert_eq!(rig.attach(a, new("s"), 1).unwrap().instance.number, 1);
     rig.detach(b, at_b.instance);
@@ -77,11 +77,11 @@ fn what_does_not_exist_is_refused() {
     let mut rig = Rig::new();
     let node = rig.node(1);
     let service = rig.create("s").unwrap().id;
-    assert_eq!(rig.attach(node, new("t"), 1), Err(Refusal::NoSuchService));
-    assert_eq!(rig.attach(node, take("t", 0), 1), Err(Refusal::NoSuchService));
-    assert_eq!(rig.attach(node, AttachKind::New(ServiceName::EMPTY), 1), Err(Refusal::NoSuchService));
+    assert_eq!(rig.attach(node, new("t"), 1), Err(Refusal::NoSuchService.into()));
+    assert_eq!(rig.attach(node, take("t", 0), 1), Err(Refusal::NoSuchService.into()));
+    assert_eq!(rig.attach(node, AttachKind::New(ServiceName::EMPTY), 1), Err(Refusal::NoSuchService.into()));
     let unknown = AttachKind::Resume(InstanceId { service, number: 0 });
-    assert_eq!(rig.attach(node, unknown, 1), Err(Refusal::NoSuchInstance));
+    assert_eq!(rig.attach(node, unknown, 1), Err(Refusal::NoSuchInstance.into()));
     assert_eq!(rig.root.services()[0].instances, []);
 }
 
@@ -102,7 +102,7 @@ fn a_namespace_ip_lies_in_the_nodes_own_subnets_as_a_pair() {
         let attach = Attach { request: 1, kind: new("s"), namespace_ip: pair(v4, v6) };
         assert_eq!(
             rig.root.attach(rig.now, node, &attach, Adjustment::default()),
-            Err(Refusal::NamespaceIp),
+            Err(Refusal::NamespaceIp.into()),
             "{v4} {v6}"
         );
     }
@@ -167,7 +167,7 @@ fn freed_addresses_rest_after_everybody_knows_and_return_oldest_first() {
     let node = rig.node(1);
     let service = rig.create("s").unwrap().id;
     let mut instances: Vec<_> = (1..=5).map(|offset| rig.attach(node, new("s"), offset).unwrap()).collect();
-    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted));
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted.into()));
     let second = instances.remove(1);
     rig.detach(node, second.instance);
     let early = rig.root.version(service).unwrap();
@@ -175,17 +175,17 @@ fn freed_addresses_rest_after_everybody_knows_and_return_oldest_first() {
     let first = instances.remove(0);
     rig.detach(node, first.instance);
     rig.pass(600);
-    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted), "nobody has said that all know");
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted.into()), "nobody has said that all know");
     rig.root.acknowledged(rig.now, service, early - 1);
     rig.pass(60);
-    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted), "they know an older version");
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted.into()), "they know an older version");
     rig.root.acknowledged(rig.now, service, early);
     rig.pass(59);
-    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted), "it rests");
+    assert_eq!(rig.attach(node, new("s"), 6), Err(Refusal::AddressesExhausted.into()), "it rests");
     rig.acknowledge(service);
     rig.pass(1);
     assert_eq!(rig.attach(node, new("s"), 6).unwrap().instance_ip, second.instance_ip);
-    assert_eq!(rig.attach(node, new("s"), 7), Err(Refusal::AddressesExhausted));
+    assert_eq!(rig.attach(node, new("s"), 7), Err(Refusal::AddressesExhausted.into()));
     rig.pass(59);
     assert_eq!(rig.attach(node, new("s"), 7).unwrap().instance_ip, first.instance_ip);
     assert_eq!(rig.root.state.releases.len(), 0);
@@ -213,14 +213,17 @@ fn a_late_repeat_of_an_attach_does_not_bring_back_what_was_detached_since() {
     let node = rig.node(1);
     rig.create("s").unwrap();
     let subnet = rig.root.nodes()[0].subnet;
-    let attach =
-        |request, offset| Attach { request, kind: new("s"), namespace_ip: subnet.namespace_ip(offset).unwrap().dual() };
+    let attach = |request, offset| Attach {
+        request,
+        kind: new("s"),
+        namespace_ip: subnet.unwrap().namespace_ip(offset).unwrap().dual(),
+    };
     let settings = Adjustment::default();
     // Numbers grow modulo 2^32.
     let first = attach(u32::MAX, 1);
     let instance = rig.root.attach(rig.now, node, &first, settings).unwrap().instance;
     rig.root.detach(rig.now, node, &Detach { request: 1, instance }).unwrap();
-    assert_eq!(rig.root.attach(rig.now, node, &first, settings), Err(Refusal::NoSuchInstance));
+    assert_eq!(rig.root.attach(rig.now, node, &first, settings), Err(Refusal::NoSuchInstance.into()));
     assert!(rig.root.services()[0].instances.is_empty());
     rig.root.attach(rig.now, node, &attach(0, 2), settings).expect("another place");
     rig.root.attach(rig.now, node, &attach(2, 1), settings).expect("a later request");

@@ -38,30 +38,30 @@ fn a_join_key_admits_one_node_and_is_used_up_when_that_speaks_for_itself() {
     assert_eq!(peers.0[&node_key(1)], (endpoint(100), false));
     // The answer was lost; a second node tries the same key.
     assert_eq!(rig.hello(100, &joining(1)).unwrap(), admitted);
-    assert_eq!(rig.hello(100, &joining(2)), Err(Refusal::JoinKey));
+    assert_eq!(rig.hello(100, &joining(2)), Err(Refusal::JoinKey.into()));
     rig.restart();
     assert_eq!(rig.hello(100, &joining(1)).unwrap(), admitted);
-    assert_eq!(rig.hello(100, &joining(2)), Err(Refusal::JoinKey));
+    assert_eq!(rig.hello(100, &joining(2)), Err(Refusal::JoinKey.into()));
     assert!(!rig.root.nodes()[0].alive, "it has not spoken for itself");
     let own_key = rig.hello(1, &hello(1)).unwrap();
     assert_eq!((own_key.node, own_key.subnet), (admitted.node, admitted.subnet));
     assert!(rig.root.nodes()[0].alive);
     peers.follow(&mut rig.root);
     assert_eq!(peers.0.keys().collect::<Vec<_>>(), [&node_key(1)]);
-    assert_eq!(rig.hello(100, &joining(1)), Err(Refusal::JoinKey));
+    assert_eq!(rig.hello(100, &joining(1)), Err(Refusal::JoinKey.into()));
     assert_eq!(rig.root.nodes().len(), 1);
 }
 
 #[test]
 fn a_join_key_that_is_unknown_or_has_expired_admits_nobody() {
     let mut rig = Rig::new();
-    assert_eq!(rig.hello(100, &joining(1)), Err(Refusal::JoinKey));
+    assert_eq!(rig.hello(100, &joining(1)), Err(Refusal::JoinKey.into()));
     rig.root.create_join_keys(rig.now, &[node_key(100), node_key(101)], UNIX + 60).unwrap();
-    assert_eq!(rig.hello(100, &hello(1)), Err(Refusal::NotANode), "a join key is no node");
+    assert_eq!(rig.hello(100, &hello(1)), Err(Refusal::NotANode.into()), "a join key is no node");
     rig.now = Instant::from_secs(59);
     rig.hello(101, &joining(2)).unwrap();
     rig.now = Instant::from_secs(60);
-    assert_eq!(rig.hello(100, &joining(1)), Err(Refusal::JoinKey));
+    assert_eq!(rig.hello(100, &joining(1)), Err(Refusal::JoinKey.into()));
     let mut peers = Peers::default();
     rig.pass(0);
     peers.follow(&mut rig.root);
@@ -72,10 +72,10 @@ fn a_join_key_that_is_unknown_or_has_expired_admits_nobody() {
 #[test]
 fn a_stranger_is_no_node() {
     let mut rig = Rig::new();
-    assert_eq!(rig.hello(9, &hello(1)), Err(Refusal::NotANode));
-    assert_eq!(rig.attach(NodeId(9), AttachKind::Host, 1), Err(Refusal::NotANode));
+    assert_eq!(rig.hello(9, &hello(1)), Err(Refusal::NotANode.into()));
+    assert_eq!(rig.attach(NodeId(9), AttachKind::Host, 1), Err(Refusal::NotANode.into()));
     let instance = InstanceId::default();
-    assert_eq!(rig.root.detach(rig.now, NodeId(9), &gone(instance)), Err(Refusal::NotANode));
+    assert_eq!(rig.root.detach(rig.now, NodeId(9), &gone(instance)), Err(Refusal::NotANode.into()));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn whoever_joins_with_the_key_of_a_node_does_not_change_that_node() {
     assert_eq!(rig.root.node(NodeId(1)).unwrap().epoch, 1);
     // Nor can it become the manager, a join key or nobody.
     for key in [250, 100, 0] {
-        assert_eq!(rig.hello(100, &joining(key)), Err(Refusal::JoinKey), "{key}");
+        assert_eq!(rig.hello(100, &joining(key)), Err(Refusal::JoinKey.into()), "{key}");
     }
 }
 

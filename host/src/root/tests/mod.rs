@@ -18,7 +18,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use acorn_core::addr::{AddressPlan, Dual, PlanPools, PolicyBlock, Subnet4};
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
-use acorn_core::sync::directory::{Admission, Directory, Sender};
+use acorn_core::sync::directory::{Admission, Denied, Directory, Sender};
 use acorn_core::sync::message::{
     Adjust, Adjustment, Attach, AttachKind, Attached, Capacities, Detach, Digest, Hello, IpType, ManagerRecord,
     Refusal, ResolveKey, Turn,
@@ -85,7 +85,7 @@ impl Rig {
         self.root.create_service(self.now, request)
     }
 
-    fn hello(&mut self, key: u8, hello: &Hello) -> Result<Admission, Refusal> {
+    fn hello(&mut self, key: u8, hello: &Hello) -> Result<Admission, Denied> {
         self.root.hello(self.now, sender(key), hello)
     }
 
@@ -100,7 +100,7 @@ impl Rig {
         self.hello(key, &Hello { subnet, ..hello(1) }).unwrap().node
     }
 
-    fn attach(&mut self, node: NodeId, kind: AttachKind, offset: u32) -> Result<Attached, Refusal> {
+    fn attach(&mut self, node: NodeId, kind: AttachKind, offset: u32) -> Result<Attached, Denied> {
         self.attach_as(node, kind, offset, Adjustment::default())
     }
 
@@ -110,9 +110,9 @@ impl Rig {
         kind: AttachKind,
         offset: u32,
         settings: Adjustment,
-    ) -> Result<Attached, Refusal> {
+    ) -> Result<Attached, Denied> {
         let info = self.root.nodes().into_iter().find(|info| info.id == node);
-        let subnet = info.map_or_else(|| self.plan.worker_subnet(0).unwrap(), |info| info.subnet);
+        let subnet = info.map_or_else(|| self.plan.worker_subnet(0).unwrap(), |info| info.subnet.unwrap());
         let namespace_ip = subnet.namespace_ip(offset).unwrap().dual();
         // A later request than any before it.
         self.root.detached.clear();
@@ -120,7 +120,7 @@ impl Rig {
     }
 
     /// The node's request of this number in its first epoch.
-    fn adjust(&mut self, node: NodeId, request: u32, instance: InstanceId, change: Adjustment) -> Result<(), Refusal> {
+    fn adjust(&mut self, node: NodeId, request: u32, instance: InstanceId, change: Adjustment) -> Result<(), Denied> {
         self.root.adjust(self.now, node, &Adjust { turn: Turn { epoch: 1, request }, instance, change })
     }
 

@@ -12,7 +12,7 @@ use super::*;
 fn the_reference_example_comes_out_address_for_address() {
     let mut rig = Rig::new();
     let worker = rig.node_in(1, Some("10.18.30.64"));
-    assert_eq!(rig.root.nodes()[0].subnet.to_string(), "10.18.30.64/26 fc00::7900/120");
+    assert_eq!(rig.root.nodes()[0].subnet.unwrap().to_string(), "10.18.30.64/26 fc00::7900/120");
     let service = rig.create("s").unwrap();
     assert_eq!(service.service_ips, [(IpType::try_from("RR").unwrap(), pair("10.30.0.1", "fdff:2000::1"))]);
     let s1 = rig.attach(worker, new("s"), 1).unwrap();
@@ -56,14 +56,14 @@ fn a_host_takes_its_addresses_from_the_top_and_is_no_service() {
 fn a_key_is_resolved_to_an_instance_on_its_node_the_hosts_own_first() {
     let mut rig = Rig::new();
     let node = rig.node(1);
-    let by_key = |rig: &Rig, key| rig.root.resolve(&ResolveKey::Node(node_key(key)));
-    assert_eq!(by_key(&rig, 1), Lookup::NotFound, "nothing runs there");
+    let by_key = |rig: &mut Rig, key| rig.root.resolve(&ResolveKey::Node(node_key(key)));
+    assert_eq!(by_key(&mut rig, 1), Lookup::NotFound, "nothing runs there");
     rig.create("s").unwrap();
     let instance = rig.attach(node, new("s"), 1).unwrap().instance;
-    assert_eq!(by_key(&rig, 1), Lookup::Found(instance.into()));
+    assert_eq!(by_key(&mut rig, 1), Lookup::Found(instance.into()));
     let host = rig.attach(node, AttachKind::Host, 62).unwrap().instance;
-    assert_eq!(by_key(&rig, 1), Lookup::Found(host.into()));
-    assert_eq!(by_key(&rig, 2), Lookup::NotFound);
+    assert_eq!(by_key(&mut rig, 1), Lookup::Found(host.into()));
+    assert_eq!(by_key(&mut rig, 2), Lookup::NotFound);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn every_service_address_is_given_once_then_they_are_exhausted_until_one_returns
     given.sort_unstable();
     assert_eq!(given, (1..255).map(|last| Ipv4Addr::new(10, 30, 0, last)).collect::<Vec<_>>());
     assert!(matches!(rig.create("more"), Err(ServiceError::Exhausted { limit: 254, .. })));
-    assert_eq!(rig.attach(node, new("s0"), 1), Err(Refusal::AddressesExhausted));
+    assert_eq!(rig.attach(node, new("s0"), 1), Err(Refusal::AddressesExhausted.into()));
     for name in ["s9", "s4"] {
         let id = rig.root.service(&named(name)).unwrap().id;
         rig.root.remove_service(rig.now, &named(name)).unwrap();
@@ -236,7 +236,7 @@ fn every_service_address_is_given_once_then_they_are_exhausted_until_one_returns
     rig.pass(60);
     assert_eq!(rig.create("more").unwrap().service_ips[0].1, pair("10.30.0.10", "fdff:2000::a"), "the oldest first");
     assert_eq!(rig.attach(node, new("s0"), 1).unwrap().instance_ip, pair("10.30.0.5", "fdff::1"));
-    assert_eq!(rig.attach(node, new("s0"), 2), Err(Refusal::AddressesExhausted));
+    assert_eq!(rig.attach(node, new("s0"), 2), Err(Refusal::AddressesExhausted.into()));
 }
 
 #[test]
@@ -266,15 +266,15 @@ fn services_instances_and_keys_have_limits() {
     assert!(matches!(rig.create("c"), Err(ServiceError::Full { limit: 2 })));
     let (one, _two) = (rig.node(1), rig.node(2));
     rig.root.register_node_key(rig.now, node_key(3)).unwrap();
-    assert_eq!(rig.hello(3, &hello(1)), Err(Refusal::Full));
+    assert_eq!(rig.hello(3, &hello(1)), Err(Refusal::Full.into()));
     let full = rig.root.register_node_key(rig.now, node_key(4));
     assert!(matches!(full, Err(super::super::KeyError::Full { limit: 3 })));
     rig.attach(one, AttachKind::Host, 62).unwrap();
     rig.attach(one, new("a"), 1).unwrap();
     rig.attach(one, new("a"), 2).unwrap();
-    assert_eq!(rig.attach(one, new("a"), 3), Err(Refusal::Full));
+    assert_eq!(rig.attach(one, new("a"), 3), Err(Refusal::Full.into()));
     assert!(rig.attach(one, new("b"), 2).is_ok(), "it replaces the one that was there");
-    assert_eq!(rig.attach(one, take("a", 65_536), 3), Err(Refusal::Full));
+    assert_eq!(rig.attach(one, take("a", 65_536), 3), Err(Refusal::Full.into()));
     let keys = [node_key(11), node_key(12), node_key(13)];
     let full = rig.root.create_join_keys(rig.now, &keys, UNIX + 60);
     assert!(matches!(full, Err(super::super::KeyError::Full { limit: 2 })));

@@ -4,7 +4,7 @@ use super::*;
 
 fn subnet_of(rig: &Rig, node: NodeId) -> String {
     let nodes = rig.root.nodes();
-    nodes.iter().find(|info| info.id == node).unwrap().subnet.v4().to_string()
+    nodes.iter().find(|info| info.id == node).unwrap().subnet.unwrap().v4().to_string()
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn every_subnet_is_given_once_then_they_are_exhausted() {
         let joining = Some(join(10_000 + number));
         let admission = rig.root.hello(rig.now, from, &Hello { joining, ..hello(1) });
         if number == 1_024 {
-            assert_eq!(admission, Err(Refusal::SubnetsExhausted));
+            assert_eq!(admission, Err(Refusal::SubnetsExhausted.into()));
             break;
         }
         let subnet = admission.unwrap().subnet;
@@ -42,7 +42,7 @@ fn a_requested_subnet_is_given_if_it_is_free_and_in_the_plan() {
     assert_eq!(rig.hello(1, &hello(1)).unwrap().subnet.v4().to_string(), "10.18.30.64/26", "its old one");
     rig.root.register_node_key(rig.now, node_key(2)).unwrap();
     for refused in ["10.18.30.64", "10.18.30.65", "10.19.0.0", "10.30.0.0"] {
-        assert_eq!(rig.hello(2, &wants(refused)), Err(Refusal::Subnet), "{refused}");
+        assert_eq!(rig.hello(2, &wants(refused)), Err(Refusal::Subnet.into()), "{refused}");
     }
     assert_eq!(rig.root.nodes().len(), 1, "a refused node is not there");
     rig.hello(2, &wants("10.18.0.0")).unwrap();
@@ -59,7 +59,7 @@ fn a_node_moves_to_another_subnet_only_when_nothing_runs_in_the_old_one() {
     let host = rig.attach(node, AttachKind::Host, 62).unwrap();
     let instance = rig.attach(node, new("s"), 1).unwrap().instance;
     let wants = Hello { subnet: Some("10.18.1.0".parse().unwrap()), ..hello(2) };
-    assert_eq!(rig.hello(1, &wants), Err(Refusal::Subnet));
+    assert_eq!(rig.hello(1, &wants), Err(Refusal::Subnet.into()));
     assert!(rig.root.service(&named("s")).unwrap().instances[0].attached, "nothing has changed, its epoch neither");
     rig.detach(node, instance);
     assert_eq!(rig.hello(1, &wants).unwrap().subnet.v4().to_string(), "10.18.1.0/26");
@@ -69,7 +69,7 @@ fn a_node_moves_to_another_subnet_only_when_nothing_runs_in_the_old_one() {
     // The old one rests first.
     rig.root.register_node_key(rig.now, node_key(2)).unwrap();
     let old = Hello { subnet: Some("10.18.0.0".parse().unwrap()), ..hello(1) };
-    assert_eq!(rig.hello(2, &old), Err(Refusal::Subnet));
+    assert_eq!(rig.hello(2, &old), Err(Refusal::Subnet.into()));
     rig.pass(60);
     rig.hello(2, &old).unwrap();
 }

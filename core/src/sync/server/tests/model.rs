@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{Dual, Subnet4, Subnet6, WorkerSubnet};
 use crate::ids::{InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
-use crate::sync::directory::{Admission, Change, Directory, Lookup, Sender};
+use crate::sync::directory::{Admission, Change, Denied, Directory, Lookup, Sender};
 use crate::sync::message::*;
 use crate::time::Instant;
 
@@ -213,14 +213,14 @@ impl Model {
 }
 
 impl Directory for Model {
-    fn hello(&mut self, _: Instant, from: Sender, hello: &Hello) -> Result<Admission, Refusal> {
+    fn hello(&mut self, _: Instant, from: Sender, hello: &Hello) -> Result<Admission, Denied> {
         if let Some(refusal) = self.refuse_hello {
-            return Err(refusal);
+            return Err(refusal.into());
         }
         let node = match hello.joining {
             Some(own) => {
                 if !self.join_keys.contains(&from.key) {
-                    return Err(Refusal::JoinKey);
+                    return Err(Refusal::JoinKey.into());
                 }
                 let known = self.node_of(&own);
                 known.unwrap_or_else(|| self.add_node(u32::from(own.0[0])))
@@ -257,27 +257,27 @@ impl Directory for Model {
         self.members.get(&id).map(|member| member.record)
     }
 
-    fn attach(&mut self, _: Instant, node: NodeId, attach: &Attach, settings: Adjustment) -> Result<Attached, Refusal> {
+    fn attach(&mut self, _: Instant, node: NodeId, attach: &Attach, settings: Adjustment) -> Result<Attached, Denied> {
         let instance = match &attach.kind {
             AttachKind::Resume(instance) => *instance,
             AttachKind::Take(name, number) => {
                 let found = self.services.iter().find(|(_, service)| service.header.name == *name);
                 InstanceId { service: *found.ok_or(Refusal::NoSuchService)?.0, number: *number }
             }
-            AttachKind::New(_) | AttachKind::Host => return Err(Refusal::Full),
+            AttachKind::New(_) | AttachKind::Host => return Err(Refusal::Full.into()),
         };
         let service = self.services.get(&instance.service).ok_or(Refusal::NoSuchService)?;
         let current = service.instances.get(&instance.number).map(|(record, _)| *record);
         if let (AttachKind::Resume(_), Some(record)) = (&attach.kind, current)
             && record.node != node
         {
-            return Err(Refusal::Moved);
+            return Err(Refusal::Moved.into());
         }
         match current {
             Some(record) if record.node == node => self.note(instance.service, instance.number, node),
             // A late repeat must not bring back what has been detached since.
             None if matches!(attach.kind, AttachKind::Resume(_)) => {
-                return Err(Refusal::NoSuchInstance);
+                return Err(Refusal::NoSuchInstance.into());
             }
             _ => {
                 self.place(instance.service, instance.number, node);
@@ -290,13 +290,13 @@ impl Directory for Model {
         Ok(Attached { request: attach.request, instance, instance_ip })
     }
 
-    fn detach(&mut self, _: Instant, node: NodeId, detach: &Detach) -> Result<(), Refusal> {
+    fn detach(&mut self, _: Instant, node: NodeId, detach: &Detach) -> Result<(), Denied> {
         let instance = detach.instance;
         let Some(service) = self.services.get(&instance.service) else {
             return Ok(());
         };
         match service.instances.get(&instance.number) {
-            Some((record, _)) if record.node != node => Err(Refusal::Moved),
+            Some((record, _)) if record.node != node => Err(Refusal::Moved.into()),
             Some(_) => {
                 self.withdraw(instance.service, instance.number);
                 Ok(())
@@ -305,11 +305,11 @@ impl Directory for Model {
         }
     }
 
-    fn adjust(&mut self, _: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Refusal> {
+    fn adjust(&mut self, _: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Denied> {
         let service = self.services.get(&adjust.instance.service).ok_or(Refusal::NoSuchInstance)?;
         let (record, _) = service.instances.get(&adjust.instance.number).ok_or(Refusal::NoSuchInstance)?;
         if record.node != node {
-            return Err(Refusal::Moved);
+            return Err(Refusal::Moved.into());
         }
         if self.turns.get(&adjust.instance).is_none_or(|last| adjust.turn.is_after(*last)) {
             self.turns.insert(adjust.instance, adjust.turn);
@@ -318,7 +318,7 @@ impl Directory for Model {
         Ok(())
     }
 
-    fn resolve(&self, key: &ResolveKey) -> Lookup {
+    fn resolve(&mut self, key: &ResolveKey) -> Lookup {
         let subject = match key {
             ResolveKey::Subject(subject) => self.holds(*subject).then_some(*subject),
             ResolveKey::Node(_) => None,
