@@ -9,7 +9,7 @@
 //! - [`addr`]: the address plans, and pools that allocate from them.
 //! - [`packet`]: checked views of packets, rewriting, replies.
 //! - [`table`]: services, instances and nodes; [`policy`]: how a service IP picks an instance; [`coordinate`]: how far a node is;
-//!   [`flow`]: who talks to whom.
+//!   [`measure`]: how that is found out; [`flow`]: who talks to whom.
 //! - [`router`]: a packet in, a verdict out.
 //! - [`sync`]: the table protocol.
 //! - [`node`]: the engine that joins them.
@@ -25,6 +25,7 @@ pub mod ids;
 mod index;
 mod late;
 mod link;
+pub mod measure;
 pub mod mtu;
 pub mod node;
 pub mod packet;

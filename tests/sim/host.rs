@@ -175,6 +175,7 @@ impl Host {
             managers: &self.managers,
         };
         node.start(now, config).expect("the managers fit");
+        node.set_learning(acorn_core::measure::vivaldi::learn);
         if let Some(subnet) = self.disk.subnet {
             node.set_subnet(subnet);
             self.pool = Pool::new(1, subnet.last_host() - 1);

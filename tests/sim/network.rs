@@ -49,9 +49,14 @@ pub struct Sent {
     pub bytes: u64,
 }
 
+/// How long the way between two addresses takes this time.
+pub type Way = Box<dyn FnMut(SocketAddr, SocketAddr) -> Duration>;
+
 pub struct Network {
     random: Random,
     pub conditions: Conditions,
+    /// How long the way from one address to another takes, where it is not the same everywhere.
+    pub ways: Option<Way>,
     cut: BTreeSet<(SocketAddr, SocketAddr)>,
     flight: BTreeMap<(Instant, u64), Datagram>,
     /// Datagrams so far; tells those apart that arrive together, in the order in which they were sent.
@@ -64,6 +69,7 @@ impl Network {
         Self {
             random,
             conditions: Conditions::CLEAN,
+            ways: None,
             cut: BTreeSet::new(),
             flight: BTreeMap::new(),
             count: 0,
@@ -85,7 +91,8 @@ impl Network {
     }
 
     fn fly(&mut self, now: Instant, datagram: Datagram) {
-        let mut at = now.saturating_add(self.conditions.delay);
+        let way = self.ways.as_mut().map(|way| way(datagram.from, datagram.to));
+        let mut at = now.saturating_add(way.unwrap_or(self.conditions.delay));
         if self.random.percent(self.conditions.reorder) {
             at = at.saturating_add(Duration::from_millis(1 + self.random.below(OVERTAKEN_MS)));
         }

@@ -8,6 +8,7 @@
 #[cfg(all(target_os = "none", target_pointer_width = "32"))]
 mod budget;
 mod lookups;
+mod measuring;
 mod orders;
 mod pending;
 
@@ -16,6 +17,7 @@ use crate::coordinate::Coordinate;
 use crate::flow::Lifetimes;
 use crate::ids::{InstanceId, NodeKey};
 use crate::index::HashKey;
+use crate::measure::probes::Probes;
 use crate::mtu::OverlayMtu;
 use crate::packet::{Offload, View};
 use crate::policy::Registry;
@@ -70,6 +72,7 @@ pub struct Node<const S: usize, const I: usize, const N: usize, const F: usize, 
     router: Router<S, I, N, F, L>,
     client: Client<I, P, L>,
     pending: Pending<P>,
+    probes: Probes,
     own: RowRef,
     lost: heapless::Deque<InstanceId, L>,
     next_flow_round: Instant,
@@ -87,6 +90,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             router: Router::new(),
             client: Client::new(),
             pending: Pending::new(),
+            probes: Probes::new(),
             own: RowRef::NONE,
             lost: heapless::Deque::new(),
             next_flow_round: Instant::ZERO,
@@ -102,6 +106,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     pub fn start(&mut self, now: Instant, config: NodeConfig<'_>) -> Result<(), TableFull> {
         self.router.configure(config.plan, config.registry, config.lifetimes, config.hash_key);
         self.pending.set_hash_key(config.hash_key);
+        self.probes.seed(config.hash_key.hash(b"probes"));
         let own = NodeRecord { key: config.profile.key, epoch: config.profile.epoch, ..NodeRecord::default() };
         let slot = self.router.table.put_node(&own)?;
         self.own = self.router.table.node_ref(slot).unwrap_or_default();
@@ -159,6 +164,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         match payload.first() {
             None => Action::Nothing,
             Some(first) if first >> 4 == 0 => {
+                if let Some(action) = self.handle_probe(now, peer, payload) {
+                    return action;
+                }
                 if !is_manager {
                     return self.drop(DropReason::NotAManager);
                 }
@@ -193,6 +201,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             let next = self.router.expire_flows(now, FLOWS_PER_ROUND);
             self.next_flow_round = next.max(now.saturating_add(FLOW_ROUND));
         }
+        self.choose_peers(now);
         self.client.handle_timeout(now, &mut self.router);
         self.release_answered();
         if self.peers_due().is_some_and(|due| now >= due) {
@@ -206,7 +215,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         if self.pending.has_ready() || self.router.is_sweeping() {
             return Some(Instant::ZERO);
         }
-        [self.client.poll_timeout(&self.router), self.flows_due(), self.peers_due()].into_iter().flatten().min()
+        let due =
+            [self.client.poll_timeout(&self.router), self.probes.poll_timeout(), self.flows_due(), self.peers_due()];
+        due.into_iter().flatten().min()
     }
 
     /// When flows are to be looked at; none while there are none.
@@ -241,6 +252,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             };
             out.get_mut(..len)?.copy_from_slice(self.pending.packet(&taken).get(..len)?);
             return Some(output);
+        }
+        if let Some(probe) = self.poll_probe(now, out) {
+            return Some(probe);
         }
         let (key, len) = self.client.poll_transmit(now, &self.router, out)?;
         let peer = self.find_peer(&key)?;
@@ -282,6 +296,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             && let Some(node) = self.router.table.node_mut(peer.row())
         {
             node.avoided = false;
+            self.probes.ask_again(peer);
             if node.manager && !self.client.is_connected(now) {
                 self.client.hello_now(now);
             }
@@ -413,7 +428,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             Message::Welcome(_) if self.note_managers().is_err() => {
                 self.client.counters.table_full = self.client.counters.table_full.wrapping_add(1);
             }
-            Message::Table(page) => self.notice_losses(page),
+            Message::Table(page) => {
+                self.probes.choose_at(now);
+                self.notice_losses(page);
+            }
             _ => {}
         }
         self.release_answered();

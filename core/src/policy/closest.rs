@@ -37,6 +37,10 @@ impl Policy for Closest {
         "The instance with the shortest round trip, measured or predicted; a small difference does not move it."
     }
 
+    fn needs_distance(&self) -> bool {
+        true
+    }
+
     fn pick(&self, _flow: &NewFlow, memory: &Memory, candidates: &Candidates<'_>) -> Option<Candidate> {
         // Of several with the lowest value this is the first one. None would come before all others.
         let best = candidates.iter().min_by_key(|candidate| candidate.distance.map_or(u64::MAX, u64::from))?;

@@ -74,6 +74,11 @@ pub trait Policy: Sync {
     /// What it does, in one sentence for people.
     fn summary(&self) -> &'static str;
 
+    /// Whether it goes by [`Candidate::distance`]: then the nodes of the instances are measured while a service has flows.
+    fn needs_distance(&self) -> bool {
+        false
+    }
+
     /// Picks an instance for a new flow; none only when there are no candidates. The same arguments bring the same answer.
     fn pick(&self, flow: &NewFlow, memory: &Memory, candidates: &Candidates<'_>) -> Option<Candidate>;
 }

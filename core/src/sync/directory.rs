@@ -4,7 +4,7 @@ use crate::addr::WorkerSubnet;
 use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId};
 use crate::sync::cluster::KeyStanding;
 use crate::sync::message::{
-    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal,
+    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, ManagerRecord, NodeRecord, Refusal, Report,
     ResolveKey, ServiceHeader, Subject,
 };
 use crate::time::Instant;
@@ -119,6 +119,13 @@ pub trait Directory {
     /// # Errors
     /// [`Denied`], for instance when the instance is gone or runs on another node.
     fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Denied>;
+
+    /// `node` believes to be somewhere: tables say so of its instances from now on. Not stored, because nodes say it again. False when
+    /// it comes too soon after the one before, and is to be repeated: everyone who follows an instance of the node hears of it.
+    /// Idempotent. A directory that has no use for it is done with it.
+    fn report(&mut self, _now: Instant, _node: NodeId, _report: &Report) -> bool {
+        true
+    }
 
     /// Finds what a key names: a service IP its whole service, an instance IP that one instance.
     fn resolve(&mut self, key: &ResolveKey) -> Lookup;

@@ -18,6 +18,9 @@ use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeId, NodeKey, ServiceId
 pub const PROTOCOL_VERSION: u8 = 1;
 /// How postcard begins a [`Message::Table`].
 const TABLE: u8 = 7;
+/// How it begins a [`Message::Probe`] and a [`Message::ProbeAnswer`].
+const PROBE: u8 = 17;
+const PROBE_ANSWER: u8 = 18;
 /// The longest control payload in bytes.
 pub const MESSAGE_MAX: usize = 1200;
 /// The most instance records in one page.
@@ -396,6 +399,49 @@ pub struct TablePage {
     pub removed: Vec<u32, PAGE_REMOVED>,
 }
 
+/// A probe between peers, or the answer to one: the way there and back is measured by who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Chosen by who asks, and given back.
+    pub token: u32,
+    /// Where the sender believes to be, as in [`InstanceRecord::coordinate`]; all zero while it does not know.
+    pub coordinate: [i16; 3],
+    /// How sure it is: its estimated relative error, [`ERROR_ONE`](crate::measure::ERROR_ONE) being 1.
+    pub error: u16,
+    /// The round trip that the sender has measured before, in microseconds; 0 is none.
+    pub round_trip: u32,
+}
+
+impl Probe {
+    /// Writes it as a [`Message::Probe`], or as a [`Message::ProbeAnswer`], without the room that a message takes. Returns the
+    /// length; none when it has no room in `buffer`.
+    pub(crate) fn encode(&self, answers: bool, buffer: &mut [u8]) -> Option<usize> {
+        let (head, body) = buffer.split_first_chunk_mut::<2>()?;
+        *head = [PROTOCOL_VERSION, if answers { PROBE_ANSWER } else { PROBE }];
+        Some(postcard::to_slice(self, body).ok()?.len().saturating_add(2))
+    }
+
+    /// Reads one; whether it is an answer. None when the payload is something else.
+    pub(crate) fn decode(payload: &[u8]) -> Option<(bool, Result<Self, DecodeError>)> {
+        let [PROTOCOL_VERSION, kind @ (PROBE | PROBE_ANSWER), body @ ..] = payload else {
+            return None;
+        };
+        let probe = postcard::take_from_bytes(body).map(|(probe, _)| probe);
+        Some((*kind == PROBE_ANSWER, probe.map_err(|_| DecodeError::Malformed)))
+    }
+}
+
+/// A node says where it believes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The request's number.
+    pub request: u32,
+    /// [`InstanceRecord::coordinate`] of the instances that run on it.
+    pub coordinate: [i16; 3],
+    /// Its estimated relative error, [`ERROR_ONE`](crate::measure::ERROR_ONE) being 1.
+    pub error: u16,
+}
+
 /// A message of the table protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "decoded in place, one at a time; there is no heap to put it on")]
@@ -469,6 +515,17 @@ pub enum Message {
     /// Node to manager: `Attach`, for an instance that is to be picked so from its first moment on. It changes nothing of one
     /// that runs on the node already.
     AttachAs(Attach, Adjustment),
+    /// Peer to peer: how long does it take to you and back?
+    Probe(Probe),
+    /// Peer to peer: the answer to `Probe`.
+    ProbeAnswer(Probe),
+    /// Node to manager: where I am.
+    Report(Report),
+    /// Manager to node: the answer to `Report`.
+    Reported {
+        /// The request.
+        request: u32,
+    },
 }
 
 /// Why a payload is not a message.
@@ -502,8 +559,8 @@ impl Message {
     /// Whether a payload is, by its first two bytes, a message for a manager (and not from one): what a process that is node and
     /// manager tells its two halves' messages apart by.
     pub fn is_for_manager(payload: &[u8]) -> bool {
-        // Postcard writes a variant's number as one byte up to 127. Up to `Ack`, then `Adjust` and `AttachAs`.
-        matches!(payload, [PROTOCOL_VERSION, 0..=5 | 14 | 16, ..])
+        // Postcard writes a variant's number as one byte up to 127. Up to `Ack`, then `Adjust`, `AttachAs` and `Report`.
+        matches!(payload, [PROTOCOL_VERSION, 0..=5 | 14 | 16 | 19, ..])
     }
 
     /// Reads a message. Trailing bytes are ignored: the tunnel pads with zeros.
@@ -549,6 +606,7 @@ mod tests {
                 Attach { request: 1, kind: AttachKind::Host, namespace_ip: Dual::UNSPECIFIED },
                 Adjustment { priority: Some(7), load: Some(1_000), ..Adjustment::default() },
             ),
+            Message::Report(Report { request: 1, coordinate: [-300, 5, 17], error: 400 }),
         ];
         let from_manager = [
             Message::NotFound { stream: 1 },
@@ -556,6 +614,9 @@ mod tests {
             Message::Forgotten { subject, stream: 1 },
             Message::Restarted { epoch: 1 },
             Message::Adjusted { request: 1 },
+            Message::Reported { request: 1 },
+            Message::Probe(Probe { token: 1, ..Probe::default() }),
+            Message::ProbeAnswer(Probe::default()),
         ];
         let mut buffer = [0; 64];
         for (message, expected) in
@@ -567,6 +628,24 @@ mod tests {
         }
         assert!(!Message::is_for_manager(&[]));
         assert!(!Message::is_for_manager(&[0x45, 0]), "an IP packet");
+    }
+
+    #[test]
+    fn a_probe_is_read_and_written_as_the_message_that_it_is() {
+        let probe = Probe { token: u32::MAX, coordinate: [-32_768, 1, 300], error: 4_096, round_trip: 70_000 };
+        let (mut by_itself, mut as_message) = ([0; 64], [0; 64]);
+        for (answers, message) in [(false, Message::Probe(probe)), (true, Message::ProbeAnswer(probe))] {
+            let len = probe.encode(answers, &mut by_itself).unwrap();
+            assert!(len <= 32, "two blocks of the tunnel's padding: {len}");
+            assert_eq!(message.encode(&mut as_message), Ok(len));
+            assert_eq!(by_itself[..len], as_message[..len]);
+            assert_eq!(Probe::decode(&by_itself[..len]), Some((answers, Ok(probe))));
+            assert_eq!(Probe::decode(&by_itself[..5]), Some((answers, Err(DecodeError::Malformed))));
+            assert_eq!(probe.encode(answers, &mut by_itself[..5]), None);
+        }
+        let len = Message::Reported { request: 1 }.encode(&mut as_message).unwrap();
+        assert_eq!(Probe::decode(&as_message[..len]), None);
+        assert_eq!(Probe::decode(&[]), None);
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
         self.nodes.get_mut(slot)
     }
 
+    /// Changes how a node is measured, which makes it no more and no less idle.
+    pub(crate) fn node_measured(&mut self, slot: usize) -> Option<&mut Node> {
+        if self.node_slots.is_used(slot) { self.nodes.get_mut(slot) } else { None }
+    }
+
     /// Whether some node may have become idle since [`Self::end_idle_nodes`].
     pub(crate) fn has_idle_news(&self) -> bool {
         self.node_idle

@@ -59,7 +59,7 @@ impl<const S: usize, const I: usize, const N: usize> Table<S, I, N> {
     }
 
     /// The round trip to an instance's node in microseconds: measured, else predicted; 0 for this node and no other.
-    fn distance(&self, instance: &Instance, node: &Node) -> Option<u32> {
+    pub(crate) fn distance(&self, instance: &Instance, node: &Node) -> Option<u32> {
         if node.is_self {
             return Some(0);
         }

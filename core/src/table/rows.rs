@@ -5,6 +5,7 @@ use heapless::Vec;
 use crate::addr::Dual;
 use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId, ServiceName};
 use crate::link::Link;
+use crate::measure::probes::Way;
 use crate::policy::Memory;
 use crate::sync::message::{InstanceRecord, SERVICE_IPS_MAX};
 use crate::time::{Duration, Instant};
@@ -145,6 +146,8 @@ pub struct Node {
     pub(crate) path_mtu_until: Instant,
     /// The measured round trip to it in microseconds; 0 while it is not known.
     pub(super) round_trip_micros: u32,
+    /// How it is measured.
+    pub(crate) way: Way,
     /// How many instances of the table are on it.
     pub(super) holds: u32,
     /// Since when nothing needs it; [`Instant::ZERO`] while something does, or that has not been noted.
@@ -189,6 +192,7 @@ impl Node {
         path_mtu: 0,
         path_mtu_until: Instant::ZERO,
         round_trip_micros: 0,
+        way: Way::NEW,
         holds: 0,
         idle_since: Instant::ZERO,
         news: News::None,

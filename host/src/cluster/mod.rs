@@ -20,7 +20,7 @@ use acorn_core::sync::client::{Answer, Client, Profile, Wanted};
 use acorn_core::sync::cluster::{ClusterMessage, KeyStanding, PASSED_MAX, Passed};
 use acorn_core::sync::directory::{Lookup, Sender};
 use acorn_core::sync::message::{
-    Capacities, MESSAGE_MAX, ManagerRecord, Message, PageKind, Refusal, Resolve, ResolveKey, Subject, TablePage,
+    Capacities, MESSAGE_MAX, ManagerRecord, Message, PageKind, Refusal, Report, Resolve, ResolveKey, Subject, TablePage,
 };
 use acorn_core::sync::server::{Server, ServerCounters};
 use acorn_core::time::Instant;
@@ -568,6 +568,7 @@ fn request_of(message: &Message) -> Option<u32> {
         Message::Attach(attach) | Message::AttachAs(attach, _) => attach.request,
         Message::Detach(detach) => detach.request,
         Message::Adjust(adjust) => adjust.turn.request,
+        Message::Report(Report { request, .. }) | Message::Reported { request } => *request,
         Message::Welcome(welcome) => welcome.request,
         Message::Attached(attached) => attached.request,
         Message::Detached { request } | Message::Adjusted { request } | Message::Refused { request, .. } => *request,

@@ -8,7 +8,7 @@ use acorn_core::sync::client::NEGATIVE_LIFETIME;
 use acorn_core::sync::directory::{Admission, Change, Denied, Directory, Lookup, Sender};
 use acorn_core::sync::message::{
     Adjust, Adjustment, Attach, Attached, Detach, Hello, MESSAGE_MAX, ManagerRecord, Message, NodeRecord, Refusal,
-    ResolveKey, ServiceHeader, Subject,
+    Report, ResolveKey, ServiceHeader, Subject,
 };
 use acorn_core::sync::server::SETTLE;
 use acorn_core::time::Instant;
@@ -242,6 +242,10 @@ impl Directory for Site {
             Some(Message::Refused { refusal, .. }) => Err(Denied::Refused(refusal)),
             _ => Err(Denied::Pending),
         }
+    }
+
+    fn report(&mut self, _now: Instant, node: NodeId, report: &Report) -> bool {
+        matches!(self.ask_for(node, report.request, &Message::Report(*report)), Some(Message::Reported { .. }))
     }
 
     fn resolve(&mut self, key: &ResolveKey) -> Lookup {

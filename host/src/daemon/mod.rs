@@ -399,6 +399,7 @@ async fn open_node(
     engine
         .start(engine_clock.now(), node_config)
         .map_err(|full| anyhow!("the engine has no room for its managers: {full:?}"))?;
+    engine.set_learning(acorn_core::measure::vivaldi::learn);
     engine.set_overlay_mtu(config.overlay_mtu());
     let settings = Settings { path, tun: tun_name, prefix, mtu, service_nets: service_nets(&plan)? };
     Ok((NodeParts { engine, tun, token, events }, host, state, settings))

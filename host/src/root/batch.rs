@@ -96,6 +96,7 @@ fn inherit(state: &mut State, before: &State) {
         if let Some(before) = before.nodes.get(id).filter(|before| before.row.key == node.row.key) {
             (node.alive, node.heard, node.forget_at) = (before.alive, before.heard, before.forget_at);
             node.disagrees_since = before.disagrees_since;
+            node.place = before.place;
         }
     }
     for (id, cluster) in &mut state.clusters {

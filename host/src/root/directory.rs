@@ -4,7 +4,7 @@ use acorn_core::ids::{NodeId, NodeKey, ServiceId};
 use acorn_core::sync::cluster::KeyStanding;
 use acorn_core::sync::directory::{Admission, Change, Denied, Directory, Lookup, Sender};
 use acorn_core::sync::message::{
-    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, NodeRecord, ResolveKey, ServiceHeader,
+    Adjust, Adjustment, Attach, Attached, Detach, Hello, InstanceRecord, NodeRecord, Report, ResolveKey, ServiceHeader,
     ServiceIpRecord, Subject,
 };
 use acorn_core::time::Instant;
@@ -42,6 +42,10 @@ impl Directory for Root {
 
     fn adjust(&mut self, now: Instant, node: NodeId, adjust: &Adjust) -> Result<(), Denied> {
         Ok(self.repick(now, node, adjust)?)
+    }
+
+    fn report(&mut self, now: Instant, node: NodeId, report: &Report) -> bool {
+        self.note_place(now, node, report.coordinate)
     }
 
     fn detach(&mut self, now: Instant, node: NodeId, detach: &Detach) -> Result<(), Denied> {
@@ -149,6 +153,7 @@ impl Directory for Root {
 
 impl Root {
     fn record(&self, number: u32, instance: &Instance) -> InstanceRecord {
+        let node = self.state.nodes.get(&instance.row.node);
         InstanceRecord {
             number,
             instance_ip: instance.row.instance_ip,
@@ -158,8 +163,8 @@ impl Root {
             priority: instance.row.settings.priority,
             load: instance.load,
             draining: instance.row.settings.draining,
-            alive: self.state.nodes.get(&instance.row.node).is_some_and(|node| node.alive),
-            ..InstanceRecord::default()
+            alive: node.is_some_and(|node| node.alive),
+            coordinate: node.map_or([0; 3], |node| node.place.0),
         }
     }
 }

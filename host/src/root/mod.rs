@@ -96,6 +96,9 @@ pub struct Root {
     detached: BTreeMap<(NodeId, Ipv4Addr), (Turn, Instant)>,
 }
 
+/// How far apart changes of a node's place are at least: everyone who follows an instance on it hears of each.
+const PLACE_SPACING: Duration = Duration::from_secs(5);
+
 impl Root {
     /// Opens the file at `path`, or makes it when there is none. `own` is what nodes are told of this manager; `unix` is the wall
     /// clock in seconds since 1970. Nodes count as alive until their leases have passed without a `Hello`.
@@ -225,6 +228,22 @@ impl Root {
         }
         self.make_room_for_versions(1);
         self.state.set_alive(id, alive);
+    }
+
+    /// Notes where a node says to be; false when it has said something else a moment ago.
+    fn note_place(&mut self, now: Instant, id: NodeId, place: [i16; 3]) -> bool {
+        let Some((before, said)) = self.state.nodes.get(&id).map(|node| node.place) else {
+            return true;
+        };
+        if before == place {
+            return true;
+        }
+        if said.is_some_and(|said| now < said.saturating_add(PLACE_SPACING)) {
+            return false;
+        }
+        self.make_room_for_versions(1);
+        self.state.set_place(now, id, place);
+        true
     }
 
     /// Liveness is not stored, but it raises versions, and none may ever be above the stored ceiling. When the disk fails liveness

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use acorn_core::addr::AddressPlan;
 use acorn_core::ids::{Endpoint, InstanceId, NodeId, NodeKey, ServiceId, ServiceName};
+use acorn_core::policy::Registry;
 use acorn_core::sync::message::{Digest, Subject, Turn};
 use acorn_core::time::Instant;
 
@@ -62,6 +63,8 @@ pub(super) struct Node {
     /// When it is forgotten if it stays silent.
     pub(super) forget_at: Instant,
     pub(super) instances: BTreeSet<InstanceId>,
+    /// Where it says to be, and when it said so last.
+    pub(super) place: ([i16; 3], Option<Instant>),
 }
 
 #[derive(Debug)]
@@ -292,7 +295,15 @@ impl State {
             Some(node) if node.alive != alive => node.alive = alive,
             _ => return,
         }
-        self.touch_node(id);
+        self.touch_node(id, |_| true);
+    }
+
+    /// A node is elsewhere in the network: the tables say so whose clients go by it.
+    pub(super) fn set_place(&mut self, now: Instant, id: NodeId, place: [i16; 3]) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.place = (place, Some(now));
+            self.touch_node(id, Self::goes_by_distance);
+        }
     }
 
     fn put_node(&mut self, now: Instant, clock: &Clock, id: NodeId, row: NodeRow) {
@@ -309,6 +320,7 @@ impl State {
                 disagrees_since: None,
                 forget_at,
                 instances: BTreeSet::new(),
+                place: ([0; 3], None),
             };
             self.nodes.insert(id, node);
             return;
@@ -322,7 +334,7 @@ impl State {
             self.key_events.push_back(KeyEvent::Add { key: row.key, endpoint: row.spoken_at(), join: false });
         }
         if before.endpoint != row.endpoint || before.epoch != row.epoch {
-            self.touch_node(id);
+            self.touch_node(id, |_| true);
         }
     }
 
@@ -563,12 +575,26 @@ impl State {
     }
 
     /// Raises the version of the tables that name a node.
-    fn touch_node(&mut self, id: NodeId) {
+    /// Whether an address of a service is under a policy that goes by distance, as far as is known here: nodes may have others.
+    fn goes_by_distance(service: &Service) -> bool {
+        let registry = Registry::built_in();
+        service
+            .row
+            .ips
+            .iter()
+            .any(|ip| registry.find(&ip.ip_type).is_none_or(|at| registry.policy(at).needs_distance()))
+    }
+
+    /// The tables of those services that run on a node and are `concerned` change.
+    fn touch_node(&mut self, id: NodeId, concerned: impl Fn(&Service) -> bool) {
         let Some(node) = self.nodes.get(&id) else {
             return;
         };
         let instances: Vec<InstanceId> = node.instances.iter().copied().collect();
         for together in instances.chunk_by(|a, b| a.service == b.service) {
+            if !together.first().and_then(|id| self.services.get(&id.service)).is_some_and(&concerned) {
+                continue;
+            }
             let Some(version) = together.first().and_then(|id| self.touch(id.service)) else {
                 continue;
             };

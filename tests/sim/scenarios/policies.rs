@@ -71,23 +71,32 @@ fn flows_go_to_the_node_whose_measured_round_trip_is_the_shortest() {
     let (mut world, servers) = world_with(1, &Closest);
     let dialled = world.services["server"].v4.into();
     let client = world.hosts[1].own_app();
-    let measure = |world: &mut World, host: usize, millis: u64| {
-        let key = world.hosts[host].key;
-        let node = world.hosts[1].process.as_mut().and_then(|process| process.node.as_mut()).expect("it runs");
-        let peer = node.find_peer(&key).expect("it is known");
-        node.set_round_trip(peer, Duration::from_millis(millis));
+    // Milliseconds there from the first host, and back.
+    let mut distances = [(3, 20, 20), (4, 4, 4), (5, 4, 5), (6, 50, 50)];
+    let set = |world: &mut World, distances: [(usize, u64, u64); 4]| {
+        let [here, addresses @ ..] = [1, 3, 4, 5, 6].map(|host: usize| world.hosts[host].address);
+        let way = move |from, to| {
+            let of = |other| addresses.iter().position(|address| *address == other).map(|place| distances[place]);
+            let millis = match (from == here, to == here) {
+                (true, _) => of(to).map(|(_, there, _)| there),
+                (_, true) => of(from).map(|(_, _, back)| back),
+                _ => None,
+            };
+            Duration::from_millis(millis.unwrap_or(2))
+        };
+        world.network.ways = Some(Box::new(way));
     };
-    let mut seen: Vec<_> = (0..4).map(|_| ask(&mut world, 1, client, dialled)).collect();
-    seen.sort();
-    assert_eq!(seen, servers, "nothing has been measured: round robin");
-    for (host, millis) in [(3, 40), (4, 8), (5, 9), (6, 100)] {
-        measure(&mut world, host, millis);
-    }
+    set(&mut world, distances);
+    assert_eq!(ask(&mut world, 1, client, dialled), servers[0], "nothing has been measured: round robin");
     for _ in 0..3 {
         assert_eq!(ask(&mut world, 1, client, dialled), servers[1]);
     }
-    measure(&mut world, 5, 7);
+    distances[2] = (5, 3, 4);
+    set(&mut world, distances);
+    world.run(Duration::from_secs(60));
     assert_eq!(ask(&mut world, 1, client, dialled), servers[1], "7 ms are not clearly less than 8 ms");
-    measure(&mut world, 5, 5);
+    distances[2] = (5, 2, 2);
+    set(&mut world, distances);
+    world.run(Duration::from_secs(60));
     assert_eq!(ask(&mut world, 1, client, dialled), servers[2]);
 }

@@ -7,5 +7,6 @@ mod harness;
 mod idle;
 mod interests;
 mod lookups;
+mod measuring;
 mod peers;
 mod session;

@@ -8,6 +8,7 @@ mod interests;
 mod pages;
 mod queries;
 mod replica;
+mod reports;
 mod requests;
 mod session;
 
@@ -24,10 +25,12 @@ pub use session::Membership;
 use crate::ids::{Endpoint, InstanceId, NODE_NAME_MAX, NodeKey};
 use crate::index::HashKey;
 use crate::late::Late;
+use crate::measure::Place;
 use crate::sync::message::{Capacities, Digest, ManagerRecord, Message, Refusal, Subject};
 use crate::time::Instant;
 use interests::{Due, Interests};
 use queries::Queries;
+use reports::Reports;
 use requests::Requests;
 use session::Session;
 
@@ -87,6 +90,7 @@ pub struct Client<const M: usize, const Q: usize, const R: usize> {
     interests: Interests<M>,
     queries: Queries<Q>,
     requests: Requests<R>,
+    reports: Reports,
     /// Acknowledgements that wait to be sent; the oldest goes when there are more, and the manager repeats its page.
     acks: Deque<(Subject, u32, u32), Q>,
     /// Streams that the manager shall close, alike.
@@ -113,6 +117,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             interests: Interests::new(),
             queries: Queries::new(),
             requests: Requests::new(),
+            reports: Reports::new(),
             acks: Deque::new(),
             forgets: Deque::new(),
             last_number: 0,
@@ -268,6 +273,10 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 if news.forgotten || welcome.reopen {
                     self.reopen_interests(now);
                 }
+                if news.forgotten {
+                    let number = self.next_number();
+                    self.reports.forgotten(now, number);
+                }
                 if news.forgotten || welcome.reattach {
                     for attachment in replica.attachments() {
                         let number = self.next_number();
@@ -292,6 +301,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             }
             Message::Detached { request } => self.requests.detached(*request),
             Message::Adjusted { request } => self.requests.adjusted(*request),
+            Message::Reported { request } => self.reports.answered(*request),
             Message::Refused { request, refusal } => {
                 if !self.requests.refused(*request, *refusal) && !self.session.refused(now, *request, *refusal) {
                     self.queries.refused(*request);
@@ -304,6 +314,9 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
             | Message::Detach(_)
             | Message::Adjust(_)
             | Message::AttachAs(..)
+            | Message::Report(_)
+            | Message::Probe(_)
+            | Message::ProbeAnswer(_)
             | Message::Forget { .. }
             | Message::Ack { .. } => self.counters.unexpected = self.counters.unexpected.wrapping_add(1),
         }
@@ -336,6 +349,7 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
                 at_once.then_some(Instant::ZERO),
                 self.queries.poll_timeout(),
                 self.requests.poll_timeout(),
+                self.reports.poll_timeout(),
                 self.interests.poll_timeout(),
             ]
         });
@@ -374,9 +388,20 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
         if let Some(message) = &self.requests.due(now, profile.epoch) {
             return write(message, out);
         }
+        if let Some(report) = self.reports.due(now) {
+            return write(&Message::Report(report), out);
+        }
         match self.interests.due(now)? {
             Due::Opening(resolve) => write(&Message::Resolve(resolve), out),
             Due::Ending(subject, stream) => write(&Message::Forget { subject, stream }, out),
+        }
+    }
+
+    /// Tells the manager where this node is, when that is far enough from what it was told and long enough ago.
+    pub(crate) fn report(&mut self, now: Instant, place: &Place) {
+        if self.reports.is_news(now, place) {
+            let number = self.next_number();
+            self.reports.begin(now, number, place);
         }
     }
 

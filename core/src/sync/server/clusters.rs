@@ -134,6 +134,13 @@ impl<const C: usize, const S: usize> Server<C, S> {
                 Ok(()) => Some(Message::Detached { request: detach.request }),
                 Err(denied) => denied_with(&mut self.counters.detach_refused, detach.request, denied),
             },
+            Message::Report(report) if directory.report(now, node, &report) => {
+                Some(Message::Reported { request: report.request })
+            }
+            Message::Report(_) => {
+                bump(&mut self.counters.report_too_early);
+                None
+            }
             Message::Adjust(adjust) => {
                 if directory.node(node).is_none_or(|record| record.epoch != adjust.turn.epoch) {
                     bump(&mut self.counters.adjust_of_another_start);

@@ -39,6 +39,8 @@ pub struct ServerCounters {
     pub adjust_refused: u64,
     /// `Adjust` that a node said before its last start.
     pub adjust_of_another_start: u64,
+    /// `Report` too soon after the one before.
+    pub report_too_early: u64,
     /// `Ack` of a stream that is not open.
     pub ack_unknown: u64,
     /// `Ack` of a page that is not outstanding.
@@ -87,6 +89,7 @@ impl ServerCounters {
             detach_refused: 0,
             adjust_refused: 0,
             adjust_of_another_start: 0,
+            report_too_early: 0,
             ack_unknown: 0,
             ack_out_of_turn: 0,
             forget_unknown: 0,

@@ -210,6 +210,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
             Message::AttachAs(attach, settings) => self.attach(now, row, &attach, settings, directory),
             Message::Detach(detach) => self.detach(now, row, detach, directory),
             Message::Adjust(adjust) => self.adjust(now, row, &adjust, directory),
+            Message::Report(report) => self.report(now, row, &report, directory),
             Message::Forget { subject, stream } => Some(self.forget(now, row, subject, stream, directory)),
             Message::Ack { subject, stream, sequence } => {
                 self.ack(now, row, subject, stream, sequence, directory);
@@ -222,6 +223,9 @@ impl<const C: usize, const S: usize> Server<C, S> {
             | Message::Attached(_)
             | Message::Detached { .. }
             | Message::Adjusted { .. }
+            | Message::Reported { .. }
+            | Message::Probe(_)
+            | Message::ProbeAnswer(_)
             | Message::Forgotten { .. }
             | Message::Refused { .. }
             | Message::Restarted { .. } => {

@@ -6,7 +6,7 @@ use super::{Answer, Server, ServerError, acknowledged, denied_with, refused};
 use crate::ids::InstanceId;
 use crate::sync::directory::{Directory, Lookup};
 use crate::sync::message::{
-    Adjust, Adjustment, Attach, Detach, Message, Refusal, Resolve, SERVER_STREAMS, Subject, is_later,
+    Adjust, Adjustment, Attach, Detach, Message, Refusal, Report, Resolve, SERVER_STREAMS, Subject, is_later,
 };
 use crate::time::Instant;
 
@@ -148,6 +148,22 @@ impl<const C: usize, const S: usize> Server<C, S> {
             Ok(()) => Some(Message::Adjusted { request: adjust.turn.request }),
             Err(denied) => denied_with(&mut self.counters.adjust_refused, adjust.turn.request, denied),
         }
+    }
+
+    /// A node says where it is. It repeats what comes too early.
+    pub(super) fn report(
+        &mut self,
+        now: Instant,
+        client: usize,
+        report: &Report,
+        directory: &mut impl Directory,
+    ) -> Answer {
+        let node = self.sessions.get(client)?.node;
+        if directory.report(now, node, report) {
+            return Some(Message::Reported { request: report.request });
+        }
+        bump(&mut self.counters.report_too_early);
+        None
     }
 
     /// Ends a stream. One that is not open is as good as ended.

@@ -7,6 +7,7 @@ mod etcd;
 mod file;
 mod instances;
 mod joining;
+mod places;
 mod requests;
 mod restart;
 mod services;
