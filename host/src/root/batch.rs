@@ -37,6 +37,7 @@ impl Root {
                     tracing::error!(%error, "changes are refused until the store works again");
                 }
                 self.is_sound = false;
+                self.trouble = error.reason();
                 return;
             }
         }

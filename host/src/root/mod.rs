@@ -75,6 +75,8 @@ pub struct Root {
     batch: Option<Vec<Edit>>,
     /// The last commit succeeded.
     is_sound: bool,
+    /// Why the last one that did not failed.
+    trouble: String,
     /// The state has to be read again.
     is_behind: bool,
     /// Another number with every start, for where there can be several roots.
@@ -168,6 +170,7 @@ impl Root {
             store,
             batch,
             is_sound,
+            trouble: String::new(),
             is_behind,
             start: clock.unix_ms(now),
             roots,
@@ -206,6 +209,9 @@ impl Root {
         }
         let stored = self.store.commit(edits);
         self.is_sound = stored.is_ok();
+        if let Err(error) = &stored {
+            self.trouble = error.reason();
+        }
         stored
     }
 

@@ -111,8 +111,8 @@ impl Root {
             return if is_repeat { Ok(row.answer.clone()) } else { Err(OnceError::Reused(key.as_str().to_owned())) };
         }
         if self.batch.is_none() {
-            let reason = "it failed a moment ago";
-            return Err(OnceError::Storage(StoreError::new(&self.store.name().display().to_string(), reason)));
+            let name = self.store.name().display().to_string();
+            return Err(OnceError::Storage(StoreError::new(&name, self.trouble.clone())));
         }
         let answer = operation(self).map_err(OnceError::Refused)?;
         let gone = self.state.requests.in_the_way(answer.len());

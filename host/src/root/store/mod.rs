@@ -135,7 +135,7 @@ pub enum OpenError {
 /// A change could not be stored. It has not happened; only when the disk failed at the very end of it, it may have, and the root
 /// looks then.
 #[derive(Debug, thiserror::Error)]
-#[error("the change could not be stored in {name}: {reason}. Check the disk, then try again")]
+#[error("the change could not be stored in {name}: {reason}. Try again, and look at the store if that does not help")]
 pub struct StoreError {
     name: String,
     reason: Box<dyn std::error::Error + Send + Sync>,
@@ -144,6 +144,11 @@ pub struct StoreError {
 impl StoreError {
     pub(super) fn new(name: &str, reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { name: name.to_owned(), reason: reason.into() }
+    }
+
+    /// What the store said.
+    pub(super) fn reason(&self) -> String {
+        self.reason.to_string()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The store in etcd, which several roots can have at once.
 //!
-//! A root changes something in its *turn*: it takes etcd's lock, takes in what other roots have done since its last turn, plans, and
+//! A root changes something in its *turn*: it makes the key `turn`, with its lease, takes in what other roots have done since its last turn, plans, and
 //! stores in one transaction, which also gives the turn back. The transaction is guarded by the revision of the key `sequence`,
 //! which every one of them writes: whoever lost its turn without knowing, because it was away for longer than its lease, changes
 //! nothing. So no two roots ever plan on the same state. A root that dies in its turn holds the others up until its lease ends.
@@ -11,9 +11,9 @@
 //! |---|---|
 //! | `format` | the version of the content, written last when the store is made |
 //! | `rows/` and a row's key | the row |
-//! | `sequence` | the edits of the last operation, in their order; its history is what other roots take in |
+//! | `sequence` | the edits of the last operation, in their order; each names the one before, so other roots can take in all that they have missed |
 //! | `journal` | there while the edits in `sequence` are not all in their rows: an operation that has more of them than fit into a transaction of etcd |
-//! | `turn/` | etcd's lock |
+//! | `turn` | there in a root's turn, with its lease |
 //! | `roots/` and a key | a root that is alive, with its lease |
 
 mod session;
@@ -34,6 +34,8 @@ use super::{Begun, FORMAT, OpenError, Store, StoreError, StoreUrl};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a turn is waited for. Others go on being answered between two attempts.
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a root leaves the next turn to others: longer than they take to notice that the last one has ended.
+const YIELD: Duration = Duration::from_millis(5);
 /// How long etcd is left alone after it did not answer, so that reads don't wait for it.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -48,10 +50,10 @@ pub(in super::super) struct Etcd {
     session: Option<Session>,
     /// The revision of `sequence` that our state is of.
     sequence: i64,
-    /// Nothing of later revisions has been looked at.
-    revision: i64,
-    /// The key of the lock, while it is our turn.
-    turn: Option<Vec<u8>>,
+    /// What stands for our turn, while it is.
+    turn: Option<i64>,
+    /// When the last one ended, if another root may want the next.
+    ended: Option<Instant>,
     /// When etcd is asked again, and what was wrong.
     retry: Option<(Instant, String)>,
 }
@@ -64,7 +66,7 @@ impl Etcd {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("etcd").enable_all().build();
         let runtime = Some(runtime.map_err(io)?);
         let (url, retry) = (url.clone(), None);
-        Ok(Self { url, name, own, runtime, session: None, sequence: 0, revision: 0, turn: None, retry })
+        Ok(Self { url, name, own, runtime, session: None, sequence: 0, turn: None, ended: None, retry })
     }
 
     /// Waits for a task on the threads of this store: whoever asks may be on a thread of another runtime.
@@ -95,14 +97,16 @@ impl Etcd {
 
     fn take_turn(&mut self) -> Result<Begun, String> {
         let session = self.session()?;
+        if let Some(ended) = self.ended {
+            std::thread::sleep(YIELD.saturating_sub(ended.elapsed()));
+        }
         let turn = self.wait(TURN_PATIENCE, session.clone().take_turn())?;
         self.turn = Some(turn);
-        let since = self.revision;
-        let news = self.wait(PATIENCE, session.news(self.sequence, since))?;
-        let Some(news) = news else {
+        let Some(news) = self.wait(PATIENCE, session.news(self.sequence))? else {
             return Ok(Begun { behind: true, ..Begun::default() });
         };
-        (self.sequence, self.revision) = (news.sequence, news.revision);
+        self.sequence = news.sequence;
+        self.ended = (news.roots.len() > 1).then(Instant::now);
         Ok(Begun { edits: news.edits, roots: news.roots, behind: false })
     }
 
@@ -146,7 +150,7 @@ impl Store for Etcd {
                 _ => return Err(damaged(format!("row {key:02x?} can't be read"))),
             }
         }
-        (self.sequence, self.revision) = (content.sequence, content.revision);
+        self.sequence = content.sequence;
         Ok(rows)
     }
 
@@ -174,6 +178,7 @@ impl Store for Etcd {
         if let Ok(session) = self.session() {
             // If it can't be given back, it ends with the lease.
             let _ = self.wait(PATIENCE, session.end_turn(turn));
+            self.ended = self.ended.map(|_| Instant::now());
         }
     }
 
@@ -183,10 +188,11 @@ impl Store for Etcd {
             return Err(self.failed(reason));
         };
         let session = self.session().map_err(|reason| self.failed(reason))?;
-        let stored = self.wait(PATIENCE, session.clone().store(edits.to_vec(), self.sequence, turn.clone()));
+        let stored = self.wait(PATIENCE, session.clone().store(edits.to_vec(), self.sequence, turn));
         match stored {
             Ok(revision) => {
-                (self.sequence, self.revision) = (revision, revision);
+                self.sequence = revision;
+                self.ended = self.ended.map(|_| Instant::now());
                 Ok(())
             }
             Err(reason) => {

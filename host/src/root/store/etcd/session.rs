@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use acorn_core::sync::message::ManagerRecord;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, GetResponse, LockOptions, PutOptions, Txn,
-    TxnOp, TxnOpResponse, WatchOptions,
+    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, GetResponse, PutOptions, Txn, TxnOp,
+    TxnOpResponse,
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::super::super::row::{Edit, RowKey};
 use super::super::{FORMAT, StoreUrl};
@@ -26,6 +28,11 @@ const OPERATIONS_MAX: usize = 120;
 const BYTES_MAX: usize = 500_000;
 /// How many rows are read at once.
 const PAGE: i64 = 1_000;
+/// How often it is looked whether a turn has ended.
+const TURN_LOOK: Duration = Duration::from_millis(2);
+/// How many operations of others are taken in one by one. Of more, the outcome is read.
+const MISSED_MAX: usize = 256;
+const UNKNOWN: &str = "the answer has no revision";
 /// No lease.
 const NONE: i64 = 0;
 
@@ -45,7 +52,6 @@ pub(super) struct Content {
     pub(super) format: Option<String>,
     pub(super) rows: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) sequence: i64,
-    pub(super) revision: i64,
 }
 
 /// What others have done.
@@ -53,7 +59,14 @@ pub(super) struct News {
     pub(super) edits: Vec<Edit>,
     pub(super) roots: Vec<ManagerRecord>,
     pub(super) sequence: i64,
-    pub(super) revision: i64,
+}
+
+/// The value of `sequence`.
+#[derive(Serialize, Deserialize)]
+struct Step {
+    /// The revision of the one before.
+    after: i64,
+    edits: Vec<Edit>,
 }
 
 impl Session {
@@ -95,7 +108,7 @@ impl Session {
             }
             match page.kvs().last() {
                 Some(last) if page.more() => from = [last.key(), &[0]].concat(),
-                _ => return Ok(Content { format, rows, sequence, revision }),
+                _ => return Ok(Content { format, rows, sequence }),
             }
         }
     }
@@ -108,81 +121,80 @@ impl Session {
         self.lease().await.map(drop)
     }
 
-    /// Waits for this root's turn. Returns the key that stands for it.
-    pub(super) async fn take_turn(mut self) -> Outcome<Vec<u8>> {
-        let lease = self.lease().await?;
-        let options = LockOptions::new().with_lease(lease);
-        match self.client.lock(self.key("turn"), Some(options)).await {
-            Ok(turn) => Ok(turn.key().to_vec()),
-            Err(error) => {
-                // Perhaps it is the lease that has ended.
-                self.check_lease(lease).await;
-                Err(said(error))
+    /// Waits for this root's turn. Returns the revision that stands for it.
+    pub(super) async fn take_turn(mut self) -> Outcome<i64> {
+        loop {
+            let lease = self.lease().await?;
+            let is_free = Compare::version(self.key("turn"), CompareOp::Equal, 0);
+            let take = TxnOp::put(self.key("turn"), "", Some(PutOptions::new().with_lease(lease)));
+            match self.client.txn(Txn::new().when([is_free]).and_then([take])).await {
+                Ok(answer) if answer.succeeded() => {
+                    return answer.header().map(|header| header.revision()).ok_or_else(|| UNKNOWN.to_owned());
+                }
+                // Etcd's own lock tells of its end up to 100 ms late, which is a long time for a turn.
+                Ok(_) => tokio::time::sleep(TURN_LOOK).await,
+                Err(error) => {
+                    // Perhaps it is the lease that has ended.
+                    self.check_lease(lease).await;
+                    return Err(said(error));
+                }
             }
         }
     }
 
     /// Gives the turn back.
-    pub(super) async fn end_turn(mut self, turn: Vec<u8>) -> Outcome<()> {
-        self.client.delete(turn, None).await.map(drop).map_err(said)
+    pub(super) async fn end_turn(mut self, turn: i64) -> Outcome<()> {
+        let delete = TxnOp::delete(self.key("turn"), None);
+        self.client.txn(Txn::new().when([self.is_turn(turn)]).and_then([delete])).await.map(drop).map_err(said)
     }
 
-    /// What has been done since `sequence`, when nothing after `revision` has been looked at; none when that can't be told any
-    /// more.
-    pub(super) async fn news(mut self, sequence: i64, revision: i64) -> Outcome<Option<News>> {
-        let (now, roots, at) = loop {
+    /// What has been done since `sequence`; none when that can't be told any more.
+    pub(super) async fn news(mut self, sequence: i64) -> Outcome<Option<News>> {
+        let (now, roots) = loop {
             let txn = Txn::new().and_then([
                 TxnOp::get(self.key("sequence"), Some(GetOptions::new().with_keys_only())),
                 TxnOp::get(self.key("journal"), None),
                 TxnOp::get(self.key("roots/"), Some(GetOptions::new().with_prefix())),
             ]);
             let answer = self.client.txn(txn).await.map_err(said)?;
-            let at = answer.header().map_or(0, |header| header.revision());
             let [now, journal, roots] = gets(answer.op_responses())?;
             if journal.kvs().is_empty() {
-                break (now.kvs().first().map_or(0, |kv| kv.mod_revision()), roots, at);
+                break (now.kvs().first().map_or(0, |kv| kv.mod_revision()), roots);
             }
             // A root has died in the middle of its turn.
             self.apply_journal().await?;
         };
         let roots = roots.kvs().iter().filter_map(|kv| serde_json::from_slice(kv.value()).ok()).collect();
-        let mut news = News { edits: Vec::new(), roots, sequence: now, revision: at };
-        if now == sequence {
-            return Ok(Some(news));
+        let mut missed = Vec::new();
+        let mut at = now;
+        while at != sequence {
+            let options = GetOptions::new().with_revision(at);
+            // Old revisions may be gone.
+            let Ok(answer) = self.client.get(self.key("sequence"), Some(options)).await else { return Ok(None) };
+            let step = answer.kvs().first().and_then(|kv| postcard::from_bytes::<Step>(kv.value()).ok());
+            let Some(step) = step.filter(|_| missed.len() < MISSED_MAX) else { return Ok(None) };
+            at = step.after;
+            missed.push(step.edits);
         }
-        let options = WatchOptions::new().with_start_revision(revision + 1);
-        let mut watch = self.client.watch(self.key("sequence"), Some(options)).await.map_err(said)?;
-        while let Some(message) = watch.message().await.map_err(said)? {
-            if message.canceled() {
-                return Ok(None);
-            }
-            for event in message.events() {
-                let Some(kv) = event.kv() else { continue };
-                let Ok(edits) = postcard::from_bytes::<Vec<Edit>>(kv.value()) else { return Ok(None) };
-                news.edits.extend(edits);
-                if kv.mod_revision() >= now {
-                    return Ok(Some(news));
-                }
-            }
-        }
-        Ok(None)
+        let edits = missed.into_iter().rev().flatten().collect();
+        Ok(Some(News { edits, roots, sequence: now }))
     }
 
     /// Stores edits in the turn that `turn` stands for, if nothing has been stored after `sequence`. Returns the new revision.
-    pub(super) async fn store(mut self, edits: Vec<Edit>, sequence: i64, turn: Vec<u8>) -> Outcome<i64> {
-        let value = postcard::to_stdvec(&edits).map_err(|error| error.to_string())?;
+    pub(super) async fn store(mut self, edits: Vec<Edit>, sequence: i64, turn: i64) -> Outcome<i64> {
         let rows = self.operations(&edits)?;
+        let value = postcard::to_stdvec(&Step { after: sequence, edits }).map_err(|error| error.to_string())?;
         let is_small = rows.len() <= OPERATIONS_MAX && value.len() <= BYTES_MAX;
         let mut operations = vec![TxnOp::put(self.key("sequence"), value, None)];
         if is_small {
             operations.extend(rows);
-            operations.push(TxnOp::delete(turn.clone(), None));
+            operations.push(TxnOp::delete(self.key("turn"), None));
         } else {
             operations.push(TxnOp::put(self.key("journal"), "", None));
         }
         let is_in_turn = [
             Compare::mod_revision(self.key("sequence"), CompareOp::Equal, sequence),
-            Compare::create_revision(turn.clone(), CompareOp::Greater, 0),
+            self.is_turn(turn),
             Compare::version(self.key("journal"), CompareOp::Equal, 0),
         ];
         let answer = self.client.txn(Txn::new().when(is_in_turn).and_then(operations)).await.map_err(said)?;
@@ -194,7 +206,7 @@ impl Session {
             let _ = self.apply_journal().await;
             let _ = self.end_turn(turn).await;
         }
-        answer.header().map(|header| header.revision()).ok_or_else(|| "the answer has no revision".to_owned())
+        answer.header().map(|header| header.revision()).ok_or_else(|| UNKNOWN.to_owned())
     }
 
     /// Puts rows into a store that nobody uses, all of them or none.
@@ -231,7 +243,7 @@ impl Session {
     async fn apply_journal(&mut self) -> Outcome<()> {
         let sequence = self.client.get(self.key("sequence"), None).await.map_err(said)?;
         let Some(kv) = sequence.kvs().first() else { return Err("the journal has no sequence".to_owned()) };
-        let edits: Vec<Edit> = postcard::from_bytes(kv.value()).map_err(|error| error.to_string())?;
+        let Step { edits, .. } = postcard::from_bytes(kv.value()).map_err(|error| error.to_string())?;
         let is_this = || {
             [
                 Compare::mod_revision(self.key("sequence"), CompareOp::Equal, kv.mod_revision()),
@@ -306,6 +318,10 @@ impl Session {
             }
             tokio::time::sleep(RENEWAL / 6).await;
         }
+    }
+
+    fn is_turn(&self, turn: i64) -> Compare {
+        Compare::create_revision(self.key("turn"), CompareOp::Equal, turn)
     }
 
     async fn check_lease(&mut self, lease: i64) {
