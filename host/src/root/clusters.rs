@@ -70,7 +70,8 @@ impl Root {
         for join_key in self.state.used_join_keys.get(&from.key).into_iter().flatten() {
             draft.delete(RowKey::JoinKey(*join_key));
         }
-        let edits = draft.into_edits();
+        let mut edits = draft.into_edits();
+        edits.extend(self.watch_edit(id, false));
         self.commit_request(now, edits)?;
         let forget_at = now.saturating_add(self.settings.retention);
         if let Some(cluster) = self.state.clusters.get_mut(&id) {

@@ -47,6 +47,9 @@ impl Root {
             for (id, cluster) in &self.state.clusters {
                 if cluster.forget_at <= now {
                     draft.delete(RowKey::Cluster(*id));
+                    if self.state.watches.contains_key(id) {
+                        draft.delete(RowKey::Watch(*id));
+                    }
                 }
             }
         }

@@ -62,6 +62,13 @@ impl Root {
                     node.forget_at = node.forget_at.max(forget_at);
                 }
             }
+            Edit::Put(Row::Cluster(id, row)) => {
+                self.state.apply(now, &self.clock, Edit::Put(Row::Cluster(id, row)));
+                let forget_at = now.saturating_add(self.settings.retention).saturating_add(LAST_SEEN_STEP);
+                if let Some(cluster) = self.state.clusters.get_mut(&id) {
+                    cluster.forget_at = cluster.forget_at.max(forget_at);
+                }
+            }
             other => self.state.apply(now, &self.clock, other),
         }
     }
@@ -75,9 +82,12 @@ impl Root {
         }
     }
 
-    /// Another root says whether it hears a node.
+    /// Another root says whether it hears a node or a cluster.
     fn believe(&mut self, id: NodeId, watch: WatchRow) {
         self.unheard.remove(&id);
+        if let Some(cluster) = self.state.clusters.get_mut(&id) {
+            cluster.alive = !watch.silent;
+        }
         self.state.set_alive(id, !watch.silent);
     }
 

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod callgrind;
+mod control;
 pub mod mcu;
 mod report;
 mod times;
@@ -29,6 +30,8 @@ pub enum What {
         #[arg(long, value_name = "REASON")]
         raise: Option<String>,
     },
+    /// The control plane: reservations per second
+    Control(control::Arguments),
     /// A microcontroller, in QEMU: instructions per packet, payload and step of a handshake; traffic, plain and through the overlay; starts and sleep
     Mcu {
         /// Fail when something costs more than the baseline says
@@ -48,6 +51,7 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::Router { check: true, .. } => check(),
         What::Router { raise, .. } => router(raise.as_deref()),
+        What::Control(arguments) => control::run(arguments),
         What::Mcu { check: true, .. } => mcu::check(),
         What::Mcu { raise, .. } => mcu::run(raise.as_deref()),
     }
