@@ -32,9 +32,12 @@ pub struct Asked {
     pub others: u64,
 }
 
+/// Clients and their streams that fit.
+type SimServer = Server<256, 8192>;
+
 pub struct Manager {
     pub root: Root,
-    pub server: Box<Server<64, 2048>>,
+    pub server: Box<SimServer>,
     next_expiry: Instant,
     pub asked: Asked,
     /// What nodes have said that can change who owns an address, so that it is looked at.
@@ -44,7 +47,7 @@ pub struct Manager {
 impl Manager {
     pub fn open(path: &Path, plan: AddressPlan, own: ManagerRecord, now: Instant, epoch: u32, key: HashKey) -> Self {
         let root = Root::open(path, plan, RootSettings::default(), own, now, unix(now)).expect("the root's file opens");
-        let mut server = Box::new(Server::new());
+        let mut server = new_server();
         server.start(now, epoch, key);
         server.set_retention(RootSettings::default().retention);
         Self { root, server, next_expiry: now, asked: Asked::default(), claims: true }
@@ -134,6 +137,12 @@ impl Manager {
         *counter += 1;
         self.claims |= matches!(message, Ok(Message::Hello(_) | Message::Attach(_) | Message::Detach(_)));
     }
+}
+
+/// A server without anything. It comes into its box by way of the stack, which has to be larger than that of a test.
+fn new_server() -> Box<SimServer> {
+    let made = std::thread::Builder::new().stack_size(64 << 20).spawn(|| Box::new(SimServer::new()));
+    made.expect("a thread starts").join().expect("nothing happens in it")
 }
 
 fn unix(now: Instant) -> u64 {

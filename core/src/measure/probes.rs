@@ -55,6 +55,11 @@ impl Way {
     pub(crate) const NEW: Self =
         Self { recent: [0; RECENT], tries: 0, next: Instant::ZERO, answered_until: Instant::ZERO };
 
+    /// Whether nothing has been asked yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.next == Instant::ZERO
+    }
+
     /// Takes a measurement in. Returns the shortest of the last few: what is longer was held up on its way.
     fn measured(&mut self, millis: u64) -> Duration {
         let millis = u16::try_from(millis).unwrap_or(u16::MAX).max(LEAST_MS);

@@ -14,7 +14,9 @@ use crate::stats::DropReason;
 use crate::sync::message::Probe;
 use crate::time::{Duration, Instant};
 
-/// How many nodes of a service are measured again and again.
+/// How many nodes of a service are measured once, when its table comes: the nearest as far as is predicted.
+const LOOK: usize = 16;
+/// How many of them are measured again and again.
 const NEAREST: usize = 6;
 /// How many others are tried at once.
 const STROLL: usize = 2;
@@ -96,7 +98,13 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 continue;
             }
             let (nearest, others) = self.nearest_of(row, strolls);
-            for node in nearest.iter().map(|(_, node)| *node).chain(others) {
+            for (place, (_, node)) in nearest.iter().enumerate() {
+                let is_new = self.router.table.node(*node).is_some_and(|node| node.way.is_new());
+                if place < NEAREST || is_new {
+                    next = next.min(self.measure(now, *node));
+                }
+            }
+            for node in others {
                 next = next.min(self.measure(now, node));
             }
             if strolls {
@@ -109,8 +117,8 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
     }
 
     /// The nodes of a service that are nearest, and some others if it `strolls`.
-    fn nearest_of(&mut self, service: usize, strolls: bool) -> (Vec<(u32, usize), NEAREST>, Vec<usize, STROLL>) {
-        let (mut nearest, mut others) = (Vec::<(u32, usize), NEAREST>::new(), Vec::<usize, STROLL>::new());
+    fn nearest_of(&mut self, service: usize, strolls: bool) -> (Vec<(u32, usize), LOOK>, Vec<usize, STROLL>) {
+        let (mut nearest, mut others) = (Vec::<(u32, usize), LOOK>::new(), Vec::<usize, STROLL>::new());
         let (table, probes) = (&self.router.table, &mut self.probes);
         let mut seen = 0u32;
         for instance in table.instances_of(service).filter_map(|slot| table.instance(slot)) {
@@ -123,7 +131,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             // Among those of which nothing is known chance decides, behind all others.
             let distance = table.distance(instance, node).unwrap_or_else(|| (u32::MAX / 2) | (probes.random() >> 1));
             let place = nearest.iter().position(|(other, _)| distance < *other).unwrap_or(nearest.len());
-            if nearest.is_full() && place < NEAREST {
+            if nearest.is_full() && place < LOOK {
                 nearest.pop();
             }
             // What is farther than all of those that fit is none of them.

@@ -2,6 +2,7 @@
 
 mod all_in_one;
 mod churn;
+mod closest;
 mod cold_flow;
 mod custom_policy;
 mod determinism;
