@@ -26,7 +26,7 @@ pub(super) enum PoolId {
     Subnets,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Addresses {
     plan: AddressPlan,
     v4: Pool,

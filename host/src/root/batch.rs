@@ -17,21 +17,27 @@ impl Root {
     ///
     /// While the store does not work each change is stored by itself, so that those who ask learn of their own.
     pub fn begin(&mut self, now: Instant) {
+        if self.is_behind
+            && let Err(error) = self.read_again(now)
+        {
+            self.trouble = error.to_string();
+            return;
+        }
         match self.store.begin() {
-            Ok(begun) => {
-                if begun.behind {
-                    // It has to be read again, which is what happens after a failure.
-                    self.store.release();
-                    self.is_behind = true;
-                    return;
-                }
-                if self.store.is_shared() {
-                    self.is_sound = true;
-                    self.batch = Some(Vec::new());
-                    self.take_in(now, begun.edits, begun.roots);
-                    return;
-                }
+            Ok(begun) if begun.behind => {
+                self.store.release();
+                self.is_behind = true;
+                self.is_sound = false;
+                "other roots have done a lot since".clone_into(&mut self.trouble);
+                return;
             }
+            Ok(begun) if self.store.is_shared() => {
+                self.is_sound = true;
+                self.batch = Some(Vec::new());
+                self.take_in(now, begun.edits, begun.roots);
+                return;
+            }
+            Ok(_) => {}
             Err(error) => {
                 if self.is_sound {
                     tracing::error!(%error, "changes are refused until the store works again");
@@ -52,14 +58,12 @@ impl Root {
     /// # Errors
     /// [`StoreError`]; what is in memory has not happened then, and [`reload`](Self::reload) must follow.
     pub fn finish(&mut self) -> Result<(), StoreError> {
-        if self.is_behind {
-            return Err(StoreError::new(
-                &self.store.name().display().to_string(),
-                "other roots have done too much since",
-            ));
-        }
         match self.batch.take() {
-            Some(edits) if !edits.is_empty() => self.store(&edits),
+            Some(edits) if !edits.is_empty() => {
+                self.store(&edits)?;
+                self.snapshot = None;
+                Ok(())
+            }
             _ => {
                 self.store.release();
                 Ok(())
@@ -71,16 +75,35 @@ impl Root {
     /// it did happen, it is. Numbers and versions that it had given are not given again, and what nodes have said of themselves
     /// stays said.
     ///
+    /// A store that other roots use may be away for long: then the state is what it was before the transaction, and changes are
+    /// refused until the store can be read.
+    ///
     /// # Errors
     /// [`OpenError`]; it has to be tried again before anything else is done with the root.
     pub fn reload(&mut self, now: Instant) -> Result<(), OpenError> {
+        let Err(error) = self.read_again(now) else {
+            return Ok(());
+        };
+        let Some(before) = self.snapshot.take() else {
+            return Err(error);
+        };
+        tracing::error!(%error, "changes are refused until the store can be read");
+        let failed = std::mem::replace(&mut self.state, *before);
+        self.state.counters.services = self.state.counters.services.max(failed.counters.services);
+        self.state.counters.nodes = self.state.counters.nodes.max(failed.counters.nodes);
+        self.state.changed.extend(failed.changed);
+        (self.is_behind, self.is_sound) = (true, false);
+        Ok(())
+    }
+
+    fn read_again(&mut self, now: Instant) -> Result<(), OpenError> {
         let rows = self.store.read()?;
         let plan = *self.state.addresses.plan();
         let state = load(rows, plan, &self.settings, &self.limits, now, &self.clock)
             .map_err(|fault| fault.at(self.store.name()))?;
         let before = std::mem::replace(&mut self.state, state);
         inherit(&mut self.state, &before);
-        self.is_behind = false;
+        (self.is_behind, self.snapshot) = (false, None);
         self.believe_all();
         Ok(())
     }

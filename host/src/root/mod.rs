@@ -79,6 +79,8 @@ pub struct Root {
     trouble: String,
     /// The state has to be read again.
     is_behind: bool,
+    /// The state before what waits, where the store may be away when it can't be stored.
+    snapshot: Option<Box<State>>,
     /// Another number with every start, for where there can be several roots.
     start: u64,
     /// The roots that are alive, where there can be several.
@@ -172,6 +174,7 @@ impl Root {
             is_sound,
             trouble: String::new(),
             is_behind,
+            snapshot: None,
             start: clock.unix_ms(now),
             roots,
             state,
@@ -204,6 +207,9 @@ impl Root {
     /// Stores edits, or puts them to those that wait.
     fn store(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
         if let Some(batch) = &mut self.batch {
+            if self.snapshot.is_none() && self.store.is_shared() {
+                self.snapshot = Some(Box::new(self.state.clone()));
+            }
             batch.extend_from_slice(edits);
             return Ok(());
         }

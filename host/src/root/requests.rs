@@ -47,7 +47,7 @@ pub enum OnceError<E> {
 }
 
 /// The answers that are kept, and their order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     rows: HashMap<u128, RequestRow>,
     by_age: BTreeSet<(u64, u128)>,

@@ -27,7 +27,7 @@ use super::row::{
 };
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Service {
     pub(super) row: ServiceRow,
     pub(super) version: u32,
@@ -52,7 +52,7 @@ pub(super) struct Instance {
     pub(super) turn: Turn,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) row: NodeRow,
     pub(super) alive: bool,
@@ -67,7 +67,7 @@ pub(super) struct Node {
     pub(super) place: ([i16; 3], Option<Instant>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cluster {
     pub(super) row: ClusterRow,
     pub(super) alive: bool,
@@ -93,7 +93,7 @@ pub(super) enum Release {
     Quarantine { until: Instant },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) counters: Counters,
     pub(super) services: BTreeMap<ServiceId, Service>,

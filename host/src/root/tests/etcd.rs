@@ -332,3 +332,43 @@ fn a_root_that_dies_holds_no_address_for_ever() {
     in_turn(&mut a, |_| ()).unwrap();
     assert!(a.state.withdrawn.is_empty());
 }
+
+#[test]
+fn etcd_goes_away_in_the_middle_of_a_turn() {
+    let mut server = Server::start();
+    let mut root = server.root(201);
+    create(&mut root, "a");
+    let before = root.services();
+    root.begin(Instant::ZERO);
+    let lost = root.create_service(Instant::ZERO, request("b")).unwrap();
+    server.kill();
+    root.finish().unwrap_err();
+    root.reload(Instant::ZERO).expect("reads go on");
+    assert_eq!(root.services(), before);
+    root.begin(Instant::ZERO);
+    let refused = root.create_service(Instant::ZERO, request("b"));
+    assert!(matches!(refused, Err(ServiceError::Storage(_))), "{refused:?}");
+    root.finish().unwrap();
+    server.restart();
+    let again = create(&mut root, "b");
+    assert!(again.id > lost.id && again.service_ips == lost.service_ips);
+    assert!(portrait_of(server.root(202)) == portrait_of(root));
+}
+
+#[test]
+fn what_a_root_that_died_left_in_the_journal_is_finished_by_the_next() {
+    let server = Server::start();
+    let mut root = server.root(201);
+    create(&mut root, "a");
+    let expected = root.services();
+    drop(root);
+    // As if it had died behind the transaction that says what is to be done, and before it did it.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut client = etcd_client::Client::connect([format!("127.0.0.1:{}", server.ports[0])], None).await.unwrap();
+        let service = [&b"test/rows/"[..], &[2, 0, 0, 0, 1]].concat();
+        assert_eq!(client.delete(service, None).await.unwrap().deleted(), 1);
+        client.put("test/journal", "", None).await.unwrap();
+    });
+    assert_eq!(server.root(202).services(), expected);
+}

@@ -129,8 +129,14 @@ impl Store for Etcd {
     }
 
     fn read(&mut self) -> Result<Vec<Row>, OpenError> {
-        let session = self.session().map_err(|reason| self.io(reason))?;
-        let content = self.wait(4 * PATIENCE, session.read()).map_err(|reason| self.io(reason))?;
+        if let Some((_, reason)) = self.retry.as_ref().filter(|(at, _)| *at > Instant::now()) {
+            return Err(self.io(reason.clone()));
+        }
+        let content = self.session().and_then(|session| self.wait(4 * PATIENCE, session.read()));
+        let content = content.map_err(|reason| {
+            self.retry = Some((Instant::now() + RETRY, reason.clone()));
+            self.io(reason)
+        })?;
         let damaged = |detail: String| OpenError::Damaged { path: self.name.clone(), detail };
         let format = match content.format.as_deref() {
             None if content.rows.is_empty() => FORMAT,

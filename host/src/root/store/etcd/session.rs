@@ -127,12 +127,20 @@ impl Session {
             let lease = self.lease().await?;
             let is_free = Compare::version(self.key("turn"), CompareOp::Equal, 0);
             let take = TxnOp::put(self.key("turn"), "", Some(PutOptions::new().with_lease(lease)));
-            match self.client.txn(Txn::new().when([is_free]).and_then([take])).await {
+            let look = TxnOp::get(self.key("turn"), None);
+            match self.client.txn(Txn::new().when([is_free]).and_then([take]).or_else([look])).await {
                 Ok(answer) if answer.succeeded() => {
                     return answer.header().map(|header| header.revision()).ok_or_else(|| UNKNOWN.to_owned());
                 }
-                // Etcd's own lock tells of its end up to 100 ms late, which is a long time for a turn.
-                Ok(_) => tokio::time::sleep(TURN_LOOK).await,
+                Ok(answer) => {
+                    let [turn] = gets(answer.op_responses())?;
+                    match turn.kvs().first().filter(|kv| kv.lease() == lease) {
+                        // Our own, which could not be given back because etcd was away.
+                        Some(kv) => self.clone().end_turn(kv.create_revision()).await?,
+                        // Etcd's own lock tells of its end up to 100 ms late, which is a long time for a turn.
+                        None => tokio::time::sleep(TURN_LOOK).await,
+                    }
+                }
                 Err(error) => {
                     // Perhaps it is the lease that has ended.
                     self.check_lease(lease).await;
