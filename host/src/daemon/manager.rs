@@ -224,7 +224,15 @@ impl Manager {
         error!(error = %failed, "what was asked for is refused");
         while let Err(error) = self.root.reload(self.time()) {
             error!(%error, "the root waits for its store");
-            std::thread::sleep(STORE_PATIENCE);
+            let until = Instant::now() + STORE_PATIENCE;
+            // Who asks meanwhile hears at once that the root is busy: what is dropped answers so.
+            loop {
+                match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(message) => drop(message),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return Err(NotDone::Busy),
+                }
+            }
         }
         Err(NotDone::Storage(failed.to_string()))
     }
