@@ -10,6 +10,7 @@ mod draining;
 mod example;
 mod footprint;
 mod fragments;
+mod full_disk;
 mod icmp_errors;
 mod impostor;
 mod moving;
