@@ -184,13 +184,12 @@ impl Probes {
         }
     }
 
-    /// A peer has sent a probe.
-    pub(crate) fn asked(&mut self, now: Instant, peer: RowRef, way: &mut Way, token: u32) {
-        if way.may_answer(now) && self.due.push_back(Due::Answer(peer, token)).is_ok() {
-            self.counters.answered = self.counters.answered.wrapping_add(1);
-        } else {
-            self.counters.refused = self.counters.refused.wrapping_add(1);
-        }
+    /// A peer has sent a probe. Whether it is answered.
+    pub(crate) fn asked(&mut self, now: Instant, peer: RowRef, way: &mut Way, token: u32) -> bool {
+        let answers = way.may_answer(now) && self.due.push_back(Due::Answer(peer, token)).is_ok();
+        let counter = if answers { &mut self.counters.answered } else { &mut self.counters.refused };
+        *counter = counter.wrapping_add(1);
+        answers
     }
 
     /// A peer has answered: the round trip, smoothed.

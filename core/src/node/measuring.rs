@@ -28,10 +28,28 @@ const ROUND: Duration = Duration::from_secs(1);
 impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: usize, const P: usize>
     Node<S, I, N, F, L, P>
 {
-    /// Learns network coordinates from what is measured, with [`vivaldi::learn`](crate::measure::vivaldi::learn), and tells the
-    /// manager. A node that does not is measured all the same, but is nowhere.
+    /// Measures peers from now on, learns network coordinates from that with [`vivaldi::learn`](crate::measure::vivaldi::learn), and
+    /// tells the manager. A node that does not answers probes and sends none; a program without this call does not carry its code.
     pub fn set_learning(&mut self, learn: Learn) {
         self.probes.learn = Some(learn);
+        self.measuring = Some(Self::take_step);
+    }
+
+    /// Does a step of measuring, on a node that measures.
+    pub(super) fn measuring(&mut self, now: Instant, step: Step<'_>) -> Option<Output> {
+        let take = self.measuring?;
+        take(self, now, step)
+    }
+
+    fn take_step(&mut self, now: Instant, step: Step<'_>) -> Option<Output> {
+        match step {
+            Step::Choose => self.choose_peers(now),
+            Step::Soon => self.probes.choose_at(now),
+            Step::Established(peer) => self.probes.ask_again(peer),
+            Step::Heard(peer, answers, probe) => self.learn_from(now, peer, answers, probe),
+            Step::Send(peer, out) => return self.send_probe(now, peer, out),
+        }
+        None
     }
 
     /// Where this node believes to be.
@@ -51,20 +69,24 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
         let (Ok(probe), Some(node)) = (probe, self.router.table.node_measured(peer.row())) else {
             return Some(self.drop(DropReason::BadControl));
         };
+        if answers || self.probes.asked(now, peer, &mut node.way, probe.token) {
+            self.measuring(now, Step::Heard(peer, answers, probe));
+        }
+        Some(Action::Nothing)
+    }
+
+    fn learn_from(&mut self, now: Instant, peer: RowRef, answers: bool, probe: Probe) {
         // What the peer has measured is as good as an own measurement for the place, but not for the table: it may lie.
         let mut round_trip = probe.round_trip;
         if answers {
+            let Some(node) = self.router.table.node_measured(peer.row()) else {
+                return;
+            };
             let Some(measured) = self.probes.answered(now, peer, &mut node.way, probe.token) else {
-                return Some(Action::Nothing);
+                return;
             };
             self.router.table.set_round_trip(peer.row(), Some(measured));
             round_trip = u32::try_from(measured.as_micros()).unwrap_or(u32::MAX);
-        } else {
-            let refused = self.probes.counters.refused;
-            self.probes.asked(now, peer, &mut node.way, probe.token);
-            if self.probes.counters.refused != refused {
-                return Some(Action::Nothing);
-            }
         }
         if let Some(learn) = self.probes.learn {
             let random = self.probes.random();
@@ -75,11 +97,10 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             self.router.table.set_coordinate(self.probes.place.coordinate());
             self.client.report(now, &self.probes.place);
         }
-        Some(Action::Nothing)
     }
 
     /// Chooses peers to measure when it is time.
-    pub(super) fn choose_peers(&mut self, now: Instant) {
+    fn choose_peers(&mut self, now: Instant) {
         if self.router.table.has_use_news() {
             self.probes.choose_at(now);
         }
@@ -170,25 +191,44 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             if self.peer(peer).is_none() {
                 continue;
             }
-            let Some(node) = self.router.table.node_measured(peer.row()) else {
-                continue;
+            let sent = match due {
+                Due::Probe(_) => self.measuring(now, Step::Send(peer, out)),
+                Due::Answer(_, token) => self.send(peer, true, Probe { token, ..Probe::default() }, out),
             };
-            let measured = node.round_trip().map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
-            let (token, answers) = match due {
-                Due::Probe(_) => (self.probes.sends(now, peer, &mut node.way), false),
-                Due::Answer(_, token) => (token, true),
-            };
-            let place = &self.probes.place;
-            let probe = Probe {
-                token,
-                coordinate: place.coordinate().0,
-                error: place.error(),
-                round_trip: if answers { 0 } else { measured },
-            };
-            if let Some(len) = probe.encode(answers, out) {
-                return Some(Output::Peer { peer, len, offload: Offload::NONE });
+            if sent.is_some() {
+                return sent;
             }
         }
         None
     }
+
+    fn send_probe(&mut self, now: Instant, peer: RowRef, out: &mut [u8]) -> Option<Output> {
+        let node = self.router.table.node_measured(peer.row())?;
+        let measured = node.round_trip().map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+        let token = self.probes.sends(now, peer, &mut node.way);
+        self.send(peer, false, Probe { token, round_trip: measured, ..Probe::default() }, out)
+    }
+
+    fn send(&self, peer: RowRef, answers: bool, probe: Probe, out: &mut [u8]) -> Option<Output> {
+        let place = &self.probes.place;
+        let len = Probe { coordinate: place.coordinate().0, error: place.error(), ..probe }.encode(answers, out)?;
+        Some(Output::Peer { peer, len, offload: Offload::NONE })
+    }
+}
+
+/// Takes a step on a node that measures.
+pub(super) type Measuring<T> = fn(&mut T, Instant, Step<'_>) -> Option<Output>;
+
+/// A step of measuring: all that only a node does that measures.
+pub(super) enum Step<'a> {
+    /// Time has passed.
+    Choose,
+    /// There may be others to measure now.
+    Soon,
+    /// A tunnel to the peer has been set up.
+    Established(RowRef),
+    /// The peer has sent a probe or, if it answers, an answer.
+    Heard(RowRef, bool, Probe),
+    /// The peer is to be sent a probe, written here.
+    Send(RowRef, &'a mut [u8]),
 }

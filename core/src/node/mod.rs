@@ -32,6 +32,7 @@ use crate::sync::message::{
 use crate::table::{Node as Peer, TableFull};
 use crate::time::{Duration, Instant};
 use lookups::reason_of;
+use measuring::{Measuring, Step};
 pub use orders::{Action, Output, PeerNews};
 pub use pending::PENDING_LEN;
 use pending::{Origin, Pending};
@@ -73,6 +74,8 @@ pub struct Node<const S: usize, const I: usize, const N: usize, const F: usize, 
     client: Client<I, P, L>,
     pending: Pending<P>,
     probes: Probes,
+    /// How a node measures that does.
+    measuring: Option<Measuring<Self>>,
     own: RowRef,
     lost: heapless::Deque<InstanceId, L>,
     next_flow_round: Instant,
@@ -91,6 +94,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             client: Client::new(),
             pending: Pending::new(),
             probes: Probes::new(),
+            measuring: None,
             own: RowRef::NONE,
             lost: heapless::Deque::new(),
             next_flow_round: Instant::ZERO,
@@ -201,7 +205,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             let next = self.router.expire_flows(now, FLOWS_PER_ROUND);
             self.next_flow_round = next.max(now.saturating_add(FLOW_ROUND));
         }
-        self.choose_peers(now);
+        self.measuring(now, Step::Choose);
         self.client.handle_timeout(now, &mut self.router);
         self.release_answered();
         if self.peers_due().is_some_and(|due| now >= due) {
@@ -296,8 +300,9 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
             && let Some(node) = self.router.table.node_mut(peer.row())
         {
             node.avoided = false;
-            self.probes.ask_again(peer);
-            if node.manager && !self.client.is_connected(now) {
+            let is_manager = node.manager;
+            self.measuring(now, Step::Established(peer));
+            if is_manager && !self.client.is_connected(now) {
                 self.client.hello_now(now);
             }
         }
@@ -429,7 +434,7 @@ impl<const S: usize, const I: usize, const N: usize, const F: usize, const L: us
                 self.client.counters.table_full = self.client.counters.table_full.wrapping_add(1);
             }
             Message::Table(page) => {
-                self.probes.choose_at(now);
+                self.measuring(now, Step::Soon);
                 self.notice_losses(page);
             }
             _ => {}

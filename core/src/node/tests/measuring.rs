@@ -18,6 +18,7 @@ fn closest(stream: u32, instances: &[(u32, u32)]) -> TablePage {
 /// A node with a flow to such a service, whose first probes have been sent.
 fn world(instances: &[(u32, u32)]) -> World {
     let mut world = World::ready();
+    world.node.set_learning(vivaldi::learn);
     world.dial(&dial(Family::V4, 1, DIALLED));
     let stream = world.resolve().stream;
     world.said.clear();
@@ -171,7 +172,6 @@ fn a_peer_is_answered_at_a_bounded_rate_and_another_one_all_the_same() {
 #[test]
 fn a_node_that_learns_where_it_is_tells_its_manager_until_it_knows_and_again_when_it_forgets() {
     let mut world = world(&[(0, B), (1, C)]);
-    world.node.set_learning(vivaldi::learn);
     let mut reports = Vec::new();
     let mut placed = Vec::new();
     for _ in 0..120 {
