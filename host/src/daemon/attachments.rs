@@ -219,10 +219,11 @@ impl Attachments {
         let Some(place) = self.record(service, number) else {
             return Err(not_here(service, number));
         };
-        let spec = &self.state.attachments[place].spec;
-        veth::detach(&self.host, &spec.host_ifname).await.map_err(|error| ApiError::internal(error.to_string()))?;
+        // Stored first, with the request: were the interface to go first, a kill in between would lose the request, and its repeat
+        // could then meet another container that has been given the number meanwhile. An interface that nobody remembers is removed
+        // by the next start.
         let record = self.state.attachments.swap_remove(place);
-        self.release(record.namespace_ip);
+        let before = self.state.detached.clone();
         if let Some(key) = key {
             let request_key = key.as_str().to_owned();
             self.state.detached.push_back(DetachmentRecord { request_key, service: service.clone(), number });
@@ -230,7 +231,19 @@ impl Attachments {
                 self.state.detached.pop_front();
             }
         }
-        self.store().map_err(|error| ApiError::internal(error.to_string()))?;
+        let removed = match self.store() {
+            Ok(()) => veth::detach(&self.host, &record.spec.host_ifname).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = removed {
+            self.state.attachments.push(record);
+            self.state.detached = before;
+            if let Err(error) = self.store() {
+                error!(%error, "a restart of this node would take an instance for detached");
+            }
+            return Err(ApiError::internal(error));
+        }
+        self.release(record.namespace_ip);
         self.tell_detached(record.instance).await;
         info!(%service, number, "detached");
         Ok(())
