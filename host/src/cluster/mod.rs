@@ -10,6 +10,8 @@ mod members;
 mod orders;
 mod site;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{KeyError, KeyEvent};
 use super::*;
 
-fn joining(key: u8) -> Hello {
+pub(super) fn joining(key: u8) -> Hello {
     Hello { joining: Some(node_key(key)), ..hello(1) }
 }
 

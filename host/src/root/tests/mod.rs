@@ -1,6 +1,7 @@
 //! The root's tests, on a disk in memory that can fail at any write, and some on a real file.
 
 mod adjusting;
+mod clusters;
 mod crash;
 mod disk;
 mod etcd;
