@@ -325,6 +325,14 @@ impl Cli {
                 let message = "`acorn node ls` takes none of the flags that run a node";
                 Err(Self::command().error(ErrorKind::ArgumentConflict, message))
             }
+            Command::Node { list: None, args: WorkerArgs { daemon, .. } }
+            | Command::Cluster(ClusterArgs { daemon, .. })
+                if daemon.store.is_some() =>
+            {
+                let message =
+                    "--store is for `acorn root` and `acorn up`: a node and a cluster keep no network's state";
+                Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+            }
             _ => Ok(cli),
         }
     }
@@ -451,6 +459,8 @@ mod tests {
         assert_eq!(parse("acorn root").unwrap().daemon().unwrap().0, Role::Root);
         assert_eq!(parse("acorn node --token-file f").unwrap().daemon().unwrap().0, Role::Node);
         assert_refused("acorn root --tun t0", "--tun");
+        assert_refused("acorn cluster --store etcd://127.0.0.1:2379/a", "--store");
+        assert_refused("acorn node --store etcd://127.0.0.1:2379/a", "--store");
         assert_refused("acorn node --token a --token-file f", "cannot be used with");
         assert_refused("acorn node --subnet 10.18.30.70/26", "write the base address");
         assert_refused("acorn node --listen 50103", "--listen");
