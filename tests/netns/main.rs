@@ -13,7 +13,6 @@ mod fragments;
 mod full_disk;
 mod icmp_errors;
 mod impostor;
-mod kills;
 mod moving;
 mod neighbours;
 mod other_protocols;
