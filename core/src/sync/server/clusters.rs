@@ -3,10 +3,10 @@
 use super::counters::bump;
 use super::streams::Walk;
 use super::{Answer, Server, ServerError, denied_with};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, NodeKey};
 use crate::sync::cluster::{ClusterMessage, Passed};
 use crate::sync::directory::{Directory, Sender};
-use crate::sync::message::{Adjustment, Attach, Hello, MESSAGE_MAX, Message};
+use crate::sync::message::{Hello, Message};
 use crate::time::Instant;
 
 impl<const C: usize, const S: usize> Server<C, S> {
@@ -19,18 +19,9 @@ impl<const C: usize, const S: usize> Server<C, S> {
         directory: &mut impl Directory,
         out: &mut [u8],
     ) -> Result<Option<usize>, ServerError> {
-        let message = ClusterMessage::decode(payload).map_err(|error| {
-            bump(&mut self.counters.malformed);
-            ServerError::Decode(error)
-        })?;
-        let Some(row) = self.sessions.find_session(&from.key) else {
-            if directory.node_of(&from.key).is_some() {
-                bump(&mut self.counters.without_hello);
-                let restarted = Message::Restarted { epoch: self.epoch };
-                return restarted.encode(out).map(Some).map_err(|_| ServerError::NoRoom);
-            }
-            bump(&mut self.counters.strangers);
-            return Err(ServerError::Stranger);
+        let message = ClusterMessage::decode(payload).map_err(|error| self.malformed(error))?;
+        let Some(row) = self.session_of(&from.key, directory)? else {
+            return self.written(Some(Message::Restarted { epoch: self.epoch }.encode(out)));
         };
         let Some(cluster) = self.sessions.get(row).filter(|session| session.cluster).map(|session| session.node) else {
             bump(&mut self.counters.not_a_cluster);
@@ -39,14 +30,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
         self.heard(now, row, directory);
         let answer = self.cluster_request(now, row, cluster, message, directory, out)?;
         self.take_changes(now, directory);
-        match answer.map(|answer| answer.encode(out)) {
-            None => Ok(None),
-            Some(Ok(length)) => Ok(Some(length)),
-            Some(Err(_)) => {
-                bump(&mut self.counters.no_room);
-                Err(ServerError::NoRoom)
-            }
-        }
+        self.written(answer.map(|answer| answer.encode(out)))
     }
 
     fn cluster_request(
@@ -64,8 +48,7 @@ impl<const C: usize, const S: usize> Server<C, S> {
                 let Some(answer) = self.passed_on(now, cluster, sender, &payload, directory)? else {
                     return Ok(None);
                 };
-                let room = out.get_mut(..MESSAGE_MAX.min(out.len())).ok_or(ServerError::NoRoom)?;
-                let length = answer.encode(room).map_err(|_| ServerError::NoRoom)?;
+                let length = self.written(Some(answer.encode(out)))?.unwrap_or(0);
                 let payload = Passed::from_slice(out.get(..length).unwrap_or_default());
                 Some(ClusterMessage::Answer { of, payload: payload.map_err(|_| ServerError::NoRoom)? })
             }
@@ -117,45 +100,15 @@ impl<const C: usize, const S: usize> Server<C, S> {
         payload: &[u8],
         directory: &mut impl Directory,
     ) -> Result<Answer, ServerError> {
-        let message = Message::decode(payload).map_err(|error| {
-            bump(&mut self.counters.malformed);
-            ServerError::Decode(error)
-        })?;
+        let message = Message::decode(payload).map_err(|error| self.malformed(error))?;
         if let Message::Hello(hello) = message {
             return Ok(self.hello_through(now, cluster, from, &hello, directory));
         }
         let Some(node) = self.node_behind(cluster, &from.key, directory) else {
             return Ok(None);
         };
-        Ok(match message {
-            Message::Attach(attach) => self.attach_on(now, node, &attach, Adjustment::default(), directory),
-            Message::AttachAs(attach, settings) => self.attach_on(now, node, &attach, settings, directory),
-            Message::Detach(detach) => match directory.detach(now, node, &detach) {
-                Ok(()) => Some(Message::Detached { request: detach.request }),
-                Err(denied) => denied_with(&mut self.counters.detach_refused, detach.request, denied),
-            },
-            Message::Report(report) if directory.report(now, node, &report) => {
-                Some(Message::Reported { request: report.request })
-            }
-            Message::Report(_) => {
-                bump(&mut self.counters.report_too_early);
-                None
-            }
-            Message::Adjust(adjust) => {
-                if directory.node(node).is_none_or(|record| record.epoch != adjust.turn.epoch) {
-                    bump(&mut self.counters.adjust_of_another_start);
-                    return Ok(None);
-                }
-                match directory.adjust(now, node, &adjust) {
-                    Ok(()) => Some(Message::Adjusted { request: adjust.turn.request }),
-                    Err(denied) => denied_with(&mut self.counters.adjust_refused, adjust.turn.request, denied),
-                }
-            }
-            _ => {
-                bump(&mut self.counters.not_a_request);
-                return Err(ServerError::NotARequest);
-            }
-        })
+        let epoch = directory.node(node).map_or(0, |record| record.epoch);
+        self.statement(now, node, epoch, message, directory)
     }
 
     fn hello_through(
@@ -172,27 +125,8 @@ impl<const C: usize, const S: usize> Server<C, S> {
         }
     }
 
-    fn attach_on(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        attach: &Attach,
-        settings: Adjustment,
-        directory: &mut impl Directory,
-    ) -> Answer {
-        match directory.attach(now, node, attach, settings) {
-            Ok(attached) => Some(Message::Attached(attached)),
-            Err(denied) => denied_with(&mut self.counters.attach_refused, attach.request, denied),
-        }
-    }
-
     /// A node that the cluster may speak for. Counted when it may not.
-    fn node_behind(
-        &mut self,
-        cluster: NodeId,
-        key: &crate::ids::NodeKey,
-        directory: &impl Directory,
-    ) -> Option<NodeId> {
+    fn node_behind(&mut self, cluster: NodeId, key: &NodeKey, directory: &impl Directory) -> Option<NodeId> {
         if !directory.is_behind(cluster, key) {
             bump(&mut self.counters.not_its_node);
             return None;

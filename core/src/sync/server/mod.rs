@@ -28,7 +28,7 @@ use crate::ids::{NodeKey, ServiceId};
 use crate::index::HashKey;
 use crate::sync::cluster::ClusterMessage;
 use crate::sync::directory::{Denied, Directory, Sender};
-use crate::sync::message::{Adjustment, DecodeError, Message, Refusal};
+use crate::sync::message::{DecodeError, Message, Refusal, TooLong};
 use crate::time::Instant;
 use counters::bump;
 use sessions::Sessions;
@@ -113,38 +113,19 @@ impl<const C: usize, const S: usize> Server<C, S> {
         if ClusterMessage::is_one(payload) {
             return self.handle_cluster(now, from, payload, directory, out);
         }
-        let answer = match Message::decode(payload) {
-            Err(error) => {
-                bump(&mut self.counters.malformed);
-                return Err(ServerError::Decode(error));
-            }
-            Ok(Message::Hello(hello)) => self.hello(now, from, &hello, directory),
-            Ok(message) => match self.sessions.find_session(&from.key) {
+        let message = Message::decode(payload).map_err(|error| self.malformed(error))?;
+        let answer = match message {
+            Message::Hello(hello) => self.hello(now, from, &hello, directory),
+            message => match self.session_of(&from.key, directory)? {
                 Some(row) => {
                     self.heard(now, row, directory);
                     self.request(now, row, message, directory)?
                 }
-                None if directory.node_of(&from.key).is_some() => {
-                    bump(&mut self.counters.without_hello);
-                    Some(Message::Restarted { epoch: self.epoch })
-                }
-                None => {
-                    bump(&mut self.counters.strangers);
-                    return Err(ServerError::Stranger);
-                }
+                None => Some(Message::Restarted { epoch: self.epoch }),
             },
         };
         self.take_changes(now, directory);
-        let Some(answer) = answer else {
-            return Ok(None);
-        };
-        match answer.encode(out) {
-            Ok(length) => Ok(Some(length)),
-            Err(_) => {
-                bump(&mut self.counters.no_room);
-                Err(ServerError::NoRoom)
-            }
-        }
+        self.written(answer.map(|answer| answer.encode(out)))
     }
 
     /// Ends the leases and retentions whose time has come.
@@ -196,6 +177,33 @@ impl<const C: usize, const S: usize> Server<C, S> {
         self.streams.len()
     }
 
+    /// The session of a key; none of a node that has not said `Hello` since the start, which is told so.
+    fn session_of(&mut self, key: &NodeKey, directory: &impl Directory) -> Result<Option<usize>, ServerError> {
+        let found = self.sessions.find_session(key);
+        if found.is_some() {
+            return Ok(found);
+        }
+        if directory.node_of(key).is_none() {
+            bump(&mut self.counters.strangers);
+            return Err(ServerError::Stranger);
+        }
+        bump(&mut self.counters.without_hello);
+        Ok(None)
+    }
+
+    fn malformed(&mut self, error: DecodeError) -> ServerError {
+        bump(&mut self.counters.malformed);
+        ServerError::Decode(error)
+    }
+
+    /// An answer as it was written, if there is one.
+    fn written(&mut self, answer: Option<Result<usize, TooLong>>) -> Result<Option<usize>, ServerError> {
+        answer.transpose().map_err(|TooLong| {
+            bump(&mut self.counters.no_room);
+            ServerError::NoRoom
+        })
+    }
+
     /// Handles what a client that has a session sends.
     fn request(
         &mut self,
@@ -206,31 +214,16 @@ impl<const C: usize, const S: usize> Server<C, S> {
     ) -> Result<Answer, ServerError> {
         Ok(match message {
             Message::Resolve(resolve) => self.resolve(now, row, &resolve, directory)?,
-            Message::Attach(attach) => self.attach(now, row, &attach, Adjustment::default(), directory),
-            Message::AttachAs(attach, settings) => self.attach(now, row, &attach, settings, directory),
-            Message::Detach(detach) => self.detach(now, row, detach, directory),
-            Message::Adjust(adjust) => self.adjust(now, row, &adjust, directory),
-            Message::Report(report) => self.report(now, row, &report, directory),
             Message::Forget { subject, stream } => Some(self.forget(now, row, subject, stream, directory)),
             Message::Ack { subject, stream, sequence } => {
                 self.ack(now, row, subject, stream, sequence, directory);
                 None
             }
-            Message::Hello(_)
-            | Message::Welcome(_)
-            | Message::Table(_)
-            | Message::NotFound { .. }
-            | Message::Attached(_)
-            | Message::Detached { .. }
-            | Message::Adjusted { .. }
-            | Message::Reported { .. }
-            | Message::Probe(_)
-            | Message::ProbeAnswer(_)
-            | Message::Forgotten { .. }
-            | Message::Refused { .. }
-            | Message::Restarted { .. } => {
-                bump(&mut self.counters.not_a_request);
-                return Err(ServerError::NotARequest);
+            message => {
+                let Some((node, epoch)) = self.sessions.get(row).map(|session| (session.node, session.epoch)) else {
+                    return Ok(None);
+                };
+                self.statement(now, node, epoch, message, directory)?
             }
         })
     }

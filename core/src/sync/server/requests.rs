@@ -3,11 +3,9 @@
 use super::counters::bump;
 use super::streams::{Phase, Walk};
 use super::{Answer, Server, ServerError, acknowledged, denied_with, refused};
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, NodeId};
 use crate::sync::directory::{Directory, Lookup};
-use crate::sync::message::{
-    Adjust, Adjustment, Attach, Detach, Message, Refusal, Report, Resolve, SERVER_STREAMS, Subject, is_later,
-};
+use crate::sync::message::{Adjustment, Attach, Message, Refusal, Resolve, SERVER_STREAMS, Subject, is_later};
 use crate::time::Instant;
 
 impl<const C: usize, const S: usize> Server<C, S> {
@@ -102,68 +100,74 @@ impl<const C: usize, const S: usize> Server<C, S> {
         None
     }
 
-    pub(super) fn attach(
+    /// Handles what a node says of itself and of what runs on it, be it to this server or to a cluster that passes it on. `epoch` is
+    /// that of the node's present start.
+    pub(super) fn statement(
         &mut self,
         now: Instant,
-        client: usize,
+        node: NodeId,
+        epoch: u32,
+        message: Message,
+        directory: &mut impl Directory,
+    ) -> Result<Answer, ServerError> {
+        Ok(match message {
+            Message::Attach(attach) => self.attach(now, node, &attach, Adjustment::default(), directory),
+            Message::AttachAs(attach, settings) => self.attach(now, node, &attach, settings, directory),
+            Message::Detach(detach) => match directory.detach(now, node, &detach) {
+                Ok(()) => Some(Message::Detached { request: detach.request }),
+                Err(denied) => denied_with(&mut self.counters.detach_refused, detach.request, denied),
+            },
+            // Nothing is answered to what a node said before its last start: nobody waits for it.
+            Message::Adjust(adjust) if adjust.turn.epoch != epoch => {
+                bump(&mut self.counters.adjust_of_another_start);
+                None
+            }
+            Message::Adjust(adjust) => match directory.adjust(now, node, &adjust) {
+                Ok(()) => Some(Message::Adjusted { request: adjust.turn.request }),
+                Err(denied) => denied_with(&mut self.counters.adjust_refused, adjust.turn.request, denied),
+            },
+            Message::Report(report) if directory.report(now, node, &report) => {
+                Some(Message::Reported { request: report.request })
+            }
+            // The node repeats what comes too early.
+            Message::Report(_) => {
+                bump(&mut self.counters.report_too_early);
+                None
+            }
+            Message::Hello(_)
+            | Message::Resolve(_)
+            | Message::Forget { .. }
+            | Message::Ack { .. }
+            | Message::Welcome(_)
+            | Message::Table(_)
+            | Message::NotFound { .. }
+            | Message::Attached(_)
+            | Message::Detached { .. }
+            | Message::Adjusted { .. }
+            | Message::Reported { .. }
+            | Message::Probe(_)
+            | Message::ProbeAnswer(_)
+            | Message::Forgotten { .. }
+            | Message::Refused { .. }
+            | Message::Restarted { .. } => {
+                bump(&mut self.counters.not_a_request);
+                return Err(ServerError::NotARequest);
+            }
+        })
+    }
+
+    fn attach(
+        &mut self,
+        now: Instant,
+        node: NodeId,
         attach: &Attach,
         settings: Adjustment,
         directory: &mut impl Directory,
     ) -> Answer {
-        let node = self.sessions.get(client)?.node;
         match directory.attach(now, node, attach, settings) {
             Ok(attached) => Some(Message::Attached(attached)),
             Err(denied) => denied_with(&mut self.counters.attach_refused, attach.request, denied),
         }
-    }
-
-    pub(super) fn detach(
-        &mut self,
-        now: Instant,
-        client: usize,
-        detach: Detach,
-        directory: &mut impl Directory,
-    ) -> Answer {
-        let node = self.sessions.get(client)?.node;
-        match directory.detach(now, node, &detach) {
-            Ok(()) => Some(Message::Detached { request: detach.request }),
-            Err(denied) => denied_with(&mut self.counters.detach_refused, detach.request, denied),
-        }
-    }
-
-    /// Nothing is answered to what a node said before its last start: nobody waits for it.
-    pub(super) fn adjust(
-        &mut self,
-        now: Instant,
-        client: usize,
-        adjust: &Adjust,
-        directory: &mut impl Directory,
-    ) -> Answer {
-        let session = self.sessions.get(client)?;
-        if adjust.turn.epoch != session.epoch {
-            bump(&mut self.counters.adjust_of_another_start);
-            return None;
-        }
-        match directory.adjust(now, session.node, adjust) {
-            Ok(()) => Some(Message::Adjusted { request: adjust.turn.request }),
-            Err(denied) => denied_with(&mut self.counters.adjust_refused, adjust.turn.request, denied),
-        }
-    }
-
-    /// A node says where it is. It repeats what comes too early.
-    pub(super) fn report(
-        &mut self,
-        now: Instant,
-        client: usize,
-        report: &Report,
-        directory: &mut impl Directory,
-    ) -> Answer {
-        let node = self.sessions.get(client)?.node;
-        if directory.report(now, node, report) {
-            return Some(Message::Reported { request: report.request });
-        }
-        bump(&mut self.counters.report_too_early);
-        None
     }
 
     /// Ends a stream. One that is not open is as good as ended.
