@@ -70,18 +70,8 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
 
     /// Keeps an interest in an attached instance, so that its move to another node is noticed.
     pub(super) fn pin(&mut self, now: Instant, id: InstanceId) {
-        let subject = Subject::from(id);
-        let row = match self.interests.find(subject) {
-            Some(row) => row,
-            None => {
-                let stream = self.next_number();
-                let Some(row) = self.interests.add(now, subject, stream) else {
-                    self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
-                    return;
-                };
-                self.interests.reopen(now, row, stream);
-                row
-            }
+        let Some(row) = self.open(now, Subject::from(id)) else {
+            return;
         };
         // Pages of a stream that was open before may be older than the attachment: only a new one tells of its loss.
         if self.interests.get(row).is_some_and(|i| i.state != State::Opening && !i.pinned) {
@@ -95,16 +85,22 @@ impl<const M: usize, const Q: usize, const R: usize> Client<M, Q, R> {
 
     /// Follows a subject that is known by its number, for somebody else. False when there is no room for another interest.
     pub fn follow(&mut self, now: Instant, subject: Subject) -> bool {
-        if self.interests.find(subject).is_some() {
-            return true;
+        self.open(now, subject).is_some()
+    }
+
+    /// The row of an interest, which is opened if it is not there, or is about to end; none when there is no room for another one.
+    fn open(&mut self, now: Instant, subject: Subject) -> Option<usize> {
+        let found = self.interests.find(subject);
+        if found.and_then(|row| self.interests.get(row)).is_some_and(|interest| interest.state != State::Ending) {
+            return found;
         }
         let stream = self.next_number();
-        let Some(row) = self.interests.add(now, subject, stream) else {
-            self.counters.interests_full = self.counters.interests_full.wrapping_add(1);
-            return false;
-        };
-        self.interests.reopen(now, row, stream);
-        true
+        let row = found.or_else(|| self.interests.add(now, subject, stream));
+        match row {
+            Some(row) => self.interests.reopen(now, row, stream),
+            None => self.counters.interests_full = self.counters.interests_full.wrapping_add(1),
+        }
+        row
     }
 
     /// Whether a subject is followed, or about to be.
@@ -309,4 +305,103 @@ fn push_out<T, const K: usize>(queue: &mut heapless::Deque<T, K>, item: T) {
         queue.pop_front();
     }
     let _ = queue.push_back(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use heapless::Vec;
+
+    use super::*;
+    use crate::addr::AddressPlan;
+    use crate::ids::{Endpoint, NodeId, NodeKey, ServiceId};
+    use crate::index::HashKey;
+    use crate::router::Router;
+    use crate::sync::client::Profile;
+    use crate::sync::message::{Capacities, MESSAGE_MAX, ManagerRecord, Message, Welcome};
+    use crate::time::Duration;
+
+    const MANAGER: NodeKey = NodeKey([9; 32]);
+
+    type SmallRouter = Router<4, 8, 4, 4, 2>;
+    type SmallClient = Client<4, 4, 1>;
+
+    fn next(client: &mut SmallClient, now: Instant, router: &SmallRouter) -> Option<Message> {
+        let mut out = [0; MESSAGE_MAX];
+        let (_, length) = client.poll_transmit(now, router, &mut out)?;
+        Message::decode(out.get(..length)?).ok()
+    }
+
+    /// The stream that is to be opened next.
+    fn opened(client: &mut SmallClient, now: Instant, router: &SmallRouter) -> u32 {
+        loop {
+            match next(client, now, router) {
+                Some(Message::Resolve(resolve)) => return resolve.stream,
+                Some(_) => {}
+                None => panic!("nothing is opened"),
+            }
+        }
+    }
+
+    /// A client that its manager has welcomed.
+    fn member(now: Instant, router: &mut SmallRouter) -> SmallClient {
+        let mut client = SmallClient::new();
+        let profile = Profile {
+            key: NodeKey([1; 32]),
+            name: heapless::String::new(),
+            joining: false,
+            epoch: 1,
+            endpoint: Endpoint::UNKNOWN,
+            subnet: None,
+            lease_ms: 0,
+            capacities: Capacities::default(),
+        };
+        let manager = ManagerRecord { key: MANAGER, endpoint: Endpoint::UNKNOWN };
+        client.start(now, profile, &[manager], HashKey(1, 2));
+        let Some(Message::Hello(hello)) = next(&mut client, now, router) else { panic!("a Hello comes first") };
+        let subnet = AddressPlan::DEFAULT.worker_subnet(0).unwrap();
+        let welcome = Welcome {
+            request: hello.request,
+            epoch: 5,
+            node: NodeId(1),
+            subnet,
+            lease_ms: 60_000,
+            observed: Endpoint::UNKNOWN,
+            reopen: false,
+            reattach: false,
+            managers: Vec::from_slice(&[manager]).unwrap(),
+        };
+        client.handle(now, &MANAGER, &Message::Welcome(welcome), router);
+        client
+    }
+
+    #[test]
+    fn what_is_followed_again_while_it_ends_is_opened_again() {
+        let mut router = SmallRouter::new();
+        let mut now = Instant::from_millis(1_000);
+        let mut client = member(now, &mut router);
+        let subject = Subject::whole(ServiceId(7));
+        assert!(client.follow(now, subject));
+        let first = opened(&mut client, now, &router);
+        let page = TablePage {
+            subject,
+            stream: first,
+            sequence: 1,
+            more: false,
+            kind: PageKind::Replace { from: 0, to: None },
+            header: None,
+            nodes: Vec::new(),
+            records: Vec::new(),
+            removed: Vec::new(),
+        };
+        client.handle(now, &MANAGER, &Message::Table(page), &mut router);
+        now = now.saturating_add(INTEREST_IDLE).saturating_add(Duration::from_secs(2));
+        client.handle_timeout(now, &mut router);
+        assert_eq!(client.position(subject), None, "nobody uses it, so it ends");
+        assert!(client.is_following(subject), "the manager has not confirmed that");
+
+        assert!(client.follow(now, subject));
+        assert_ne!(opened(&mut client, now, &router), first);
+        client.handle(now, &MANAGER, &Message::Forgotten { subject, stream: first }, &mut router);
+        assert!(client.is_following(subject), "what was confirmed is the end of the stream before");
+    }
 }
