@@ -9,7 +9,7 @@ use acorn_core::time::Instant;
 
 use super::Root;
 use super::draft::Draft;
-use super::row::{ClusterRow, JoinKeyRow, Row, RowKey};
+use super::row::{ClusterRow, Row};
 use super::settings::LAST_SEEN_STEP;
 
 impl Root {
@@ -26,15 +26,12 @@ impl Root {
         key: NodeKey,
         hello: &Hello,
     ) -> Result<Admission, Refusal> {
-        let join_key = self.state.join_keys.get(&from.key).ok_or(Refusal::JoinKey)?;
-        let expired = join_key.expires_unix <= self.clock.unix(now);
-        let used_by_another = join_key.used_by.is_some_and(|used_by| used_by != key);
-        let existing = self.state.cluster_keys.get(&key).copied();
-        let is_registered = self.state.registered_keys.contains(&key);
-        if expired || used_by_another || is_registered || (existing.is_none() && !self.is_new_key(&key)) {
+        if self.state.registered_keys.contains(&key) {
             return Err(Refusal::JoinKey);
         }
+        let existing = self.state.cluster_keys.get(&key).copied();
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
+        self.draft_use_of_join_key(&mut draft, now, &from.key, key, existing.is_some())?;
         let id = match existing {
             Some(id) => id,
             None if self.state.clusters.len() >= self.limits.clusters => return Err(Refusal::Full),
@@ -45,10 +42,6 @@ impl Root {
                 id
             }
         };
-        let used = JoinKeyRow { used_by: Some(key), ..*join_key };
-        if used != *join_key {
-            draft.put(Row::JoinKey(from.key, used));
-        }
         let edits = draft.into_edits();
         self.commit_request(now, edits)?;
         self.cluster_admission(id)
@@ -67,9 +60,7 @@ impl Root {
             row.last_seen_unix = self.clock.unix(now);
             draft.put(Row::Cluster(id, row));
         }
-        for join_key in self.state.used_join_keys.get(&from.key).into_iter().flatten() {
-            draft.delete(RowKey::JoinKey(*join_key));
-        }
+        self.draft_end_of_join_keys(&mut draft, &from.key);
         let mut edits = draft.into_edits();
         edits.extend(self.watch_edit(id, false));
         self.commit_request(now, edits)?;

@@ -117,13 +117,8 @@ impl Root {
         now: Instant,
         unix: u64,
     ) -> Result<Self, OpenError> {
-        let mut store = Redb::on(OwnFile::open(path)?, path);
-        let clock = Clock::new(now, unix);
-        let limits = Limits::default();
-        let rows = store.read()?;
-        let state = load::load(rows, plan, &settings, &limits, now, &clock).map_err(|fault| fault.at(path))?;
-        store.adopt()?;
-        Ok(Self::with(Box::new(store), state, settings, limits, own, now, clock))
+        let store = Redb::on(OwnFile::open(path)?, path);
+        Self::open_on(Box::new(store), plan, settings, Limits::default(), own, now, unix)
     }
 
     /// The same on a store that other roots can use at the same time.
@@ -138,13 +133,23 @@ impl Root {
         now: Instant,
         unix: u64,
     ) -> Result<Self, OpenError> {
-        let mut store = Etcd::new(url, Some(own))?;
+        Self::open_on(Box::new(Etcd::new(url, Some(own))?), plan, settings, Limits::default(), own, now, unix)
+    }
+
+    fn open_on(
+        mut store: Box<dyn Store>,
+        plan: AddressPlan,
+        settings: RootSettings,
+        limits: Limits,
+        own: ManagerRecord,
+        now: Instant,
+        unix: u64,
+    ) -> Result<Self, OpenError> {
         let clock = Clock::new(now, unix);
-        let limits = Limits::default();
         let rows = store.read()?;
         let state = load::load(rows, plan, &settings, &limits, now, &clock).map_err(|fault| fault.at(store.name()))?;
         store.adopt()?;
-        Ok(Self::with(Box::new(store), state, settings, limits, own, now, clock))
+        Ok(Self::with(store, state, settings, limits, own, now, clock))
     }
 
     /// How often [`begin`](Self::begin) has to be called although nothing is asked for, because others may have done something.

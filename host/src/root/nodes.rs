@@ -31,14 +31,9 @@ impl Root {
         hello: &Hello,
         via: Option<NodeId>,
     ) -> Result<Admission, Refusal> {
-        let join_key = self.state.join_keys.get(&from.key).ok_or(Refusal::JoinKey)?;
-        let expired = join_key.expires_unix <= self.clock.unix(now);
-        let used_by_another = join_key.used_by.is_some_and(|used_by| used_by != key);
         let existing = self.state.node_keys.get(&key).copied();
-        if expired || used_by_another || (existing.is_none() && !self.is_new_key(&key)) {
-            return Err(Refusal::JoinKey);
-        }
         let mut draft = Draft::new(&self.state, &self.settings, self.clock, now);
+        self.draft_use_of_join_key(&mut draft, now, &from.key, key, existing.is_some())?;
         let id = match existing {
             Some(id) => id,
             None => {
@@ -49,10 +44,6 @@ impl Root {
                 id
             }
         };
-        let used = JoinKeyRow { used_by: Some(key), ..*join_key };
-        if used != *join_key {
-            draft.put(Row::JoinKey(from.key, used));
-        }
         let edits = draft.into_edits();
         self.commit_request(now, edits)?;
         self.admission(id, hello)
@@ -93,9 +84,7 @@ impl Root {
             }
             None => return Err(Refusal::NotANode),
         };
-        for join_key in self.state.used_join_keys.get(&from.key).into_iter().flatten() {
-            draft.delete(RowKey::JoinKey(*join_key));
-        }
+        self.draft_end_of_join_keys(&mut draft, &from.key);
         let mut edits = draft.into_edits();
         edits.extend(self.watch_edit(id, false));
         self.commit_request(now, edits)?;
@@ -103,6 +92,36 @@ impl Root {
         self.state.heard(now, id, hello.instances);
         self.unheard.remove(&id);
         self.admission(id, hello)
+    }
+
+    /// Whoever has `key` joins with `join_key`, which belongs to that one from then on. A key that belongs to nobody yet is one that
+    /// nobody `is_known` by.
+    pub(super) fn draft_use_of_join_key(
+        &self,
+        draft: &mut Draft<'_>,
+        now: Instant,
+        join_key: &NodeKey,
+        key: NodeKey,
+        is_known: bool,
+    ) -> Result<(), Refusal> {
+        let row = self.state.join_keys.get(join_key).ok_or(Refusal::JoinKey)?;
+        let expired = row.expires_unix <= self.clock.unix(now);
+        let used_by_another = row.used_by.is_some_and(|used_by| used_by != key);
+        if expired || used_by_another || !(is_known || self.is_new_key(&key)) {
+            return Err(Refusal::JoinKey);
+        }
+        let used = JoinKeyRow { used_by: Some(key), ..*row };
+        if used != *row {
+            draft.put(Row::JoinKey(*join_key, used));
+        }
+        Ok(())
+    }
+
+    /// Whoever has `key` has spoken with it: the join keys that it came with are used up.
+    pub(super) fn draft_end_of_join_keys(&self, draft: &mut Draft<'_>, key: &NodeKey) {
+        for join_key in self.state.used_join_keys.get(key).into_iter().flatten() {
+            draft.delete(RowKey::JoinKey(*join_key));
+        }
     }
 
     fn draft_new_node(&self, draft: &mut Draft<'_>, hello: &Hello) -> Result<WorkerSubnet, Refusal> {

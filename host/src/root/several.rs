@@ -55,16 +55,13 @@ impl Root {
                     self.believe(id, watch);
                 }
             }
-            Edit::Put(Row::Node(id, row)) => {
-                self.state.apply(now, &self.clock, Edit::Put(Row::Node(id, row)));
+            Edit::Put(row @ (Row::Node(id, _) | Row::Cluster(id, _))) => {
+                self.state.apply(now, &self.clock, Edit::Put(row));
+                // Another root hears it.
                 let forget_at = now.saturating_add(self.settings.retention).saturating_add(LAST_SEEN_STEP);
                 if let Some(node) = self.state.nodes.get_mut(&id) {
                     node.forget_at = node.forget_at.max(forget_at);
                 }
-            }
-            Edit::Put(Row::Cluster(id, row)) => {
-                self.state.apply(now, &self.clock, Edit::Put(Row::Cluster(id, row)));
-                let forget_at = now.saturating_add(self.settings.retention).saturating_add(LAST_SEEN_STEP);
                 if let Some(cluster) = self.state.clusters.get_mut(&id) {
                     cluster.forget_at = cluster.forget_at.max(forget_at);
                 }
