@@ -53,7 +53,7 @@ pub struct Cli {
 pub(super) enum Command {
     /// Run the root of a network: it owns services, addresses and nodes
     #[command(after_help = "Example:\n  acorn root --listen 0.0.0.0:50103 --advertise 198.51.100.7:50103")]
-    Root(DaemonArgs),
+    Root(RootArgs),
     /// Run a node of a network, or list the nodes (`acorn node ls`)
     #[command(after_help = "Examples:\n  acorn node --token-file /etc/acorn/token    join a network and run\n  \
                       acorn node                                  run again\n  \
@@ -69,7 +69,7 @@ pub(super) enum Command {
     Cluster(ClusterArgs),
     /// Run a root and a node in one process: a network on one machine, ready for others to join
     #[command(after_help = "Example:\n  acorn up --subnet 10.18.30.64/26")]
-    Up(WorkerArgs),
+    Up(UpArgs),
     /// End the daemon and remove everything that it made on this host
     #[command(after_help = "Example:\n  acorn down")]
     Down,
@@ -102,17 +102,29 @@ pub(super) enum Command {
     Config(ConfigCommand),
 }
 
+/// Where a daemon's configuration and state are.
 #[derive(Debug, Default, PartialEq, Args)]
-pub(super) struct DaemonArgs {
+pub(super) struct HomeArgs {
     /// The configuration file; without one, defaults and flags
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// The directory of the key and the durable state [default: /var/lib/acorn]
     #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// Where a root keeps its state: etcd://HOST:PORT[,HOST:PORT...]/PREFIX [default: a file in the state directory]
+    pub(super) state: Option<PathBuf>,
+}
+
+/// Where a root's store is.
+#[derive(Debug, Default, PartialEq, Args)]
+pub(super) struct StoreArgs {
+    /// Where the root keeps its state: etcd://HOST:PORT[,HOST:PORT...]/PREFIX [default: a file in the state directory]
     #[arg(long, value_name = "URL")]
-    store: Option<StoreUrl>,
+    pub(super) store: Option<StoreUrl>,
+}
+
+#[derive(Debug, Default, PartialEq, Args)]
+pub(super) struct DaemonArgs {
+    #[command(flatten)]
+    home: HomeArgs,
     /// Where the overlay's UDP socket listens [default: 0.0.0.0:50103]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -121,11 +133,10 @@ pub(super) struct DaemonArgs {
     advertise: Option<SocketAddr>,
 }
 
+/// What brings a node or a cluster into a network.
 #[derive(Debug, Default, PartialEq, Args)]
-pub(super) struct ClusterArgs {
-    #[command(flatten)]
-    daemon: DaemonArgs,
-    /// The cluster's name in lists [default: the first part of the host's name]
+pub(super) struct JoinArgs {
+    /// The name in lists [default: the first part of the host's name]
     #[arg(long, value_name = "NAME")]
     name: Option<NodeName>,
     /// The join token, for the first start; other users of this host can see it in the process list
@@ -134,6 +145,22 @@ pub(super) struct ClusterArgs {
     /// A file with the join token, for the first start
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, PartialEq, Args)]
+pub(super) struct RootArgs {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Debug, Default, PartialEq, Args)]
+pub(super) struct ClusterArgs {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    #[command(flatten)]
+    join: JoinArgs,
 }
 
 #[derive(Debug, Default, PartialEq, Args)]
@@ -146,15 +173,16 @@ pub(super) struct WorkerArgs {
     /// The worker subnet to ask the root for, like 10.18.30.64/26; without it the root picks one
     #[arg(long, value_name = "SUBNET")]
     subnet: Option<Subnet4>,
-    /// The node's name in lists [default: the first part of the host's name]
-    #[arg(long, value_name = "NAME")]
-    name: Option<NodeName>,
-    /// The join token, for the first start; other users of this host can see it in the process list
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
-    token: Option<Secret>,
-    /// A file with the join token, for the first start
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    join: JoinArgs,
+}
+
+#[derive(Debug, Default, PartialEq, Args)]
+pub(super) struct UpArgs {
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -312,6 +340,32 @@ pub(super) enum ConfigCommand {
     },
 }
 
+impl DaemonArgs {
+    fn put_into(&self, flags: &mut Overrides) -> &HomeArgs {
+        flags.state.clone_from(&self.home.state);
+        flags.listen = self.listen;
+        flags.advertise = self.advertise;
+        &self.home
+    }
+}
+
+impl JoinArgs {
+    fn put_into(&self, flags: &mut Overrides) {
+        flags.name.clone_from(&self.name);
+        flags.token.clone_from(&self.token);
+        flags.token_file.clone_from(&self.token_file);
+    }
+}
+
+impl WorkerArgs {
+    fn put_into(&self, flags: &mut Overrides) -> &HomeArgs {
+        flags.tun.clone_from(&self.tun);
+        flags.subnet = self.subnet;
+        self.join.put_into(flags);
+        self.daemon.put_into(flags)
+    }
+}
+
 impl Cli {
     /// Takes the command line, program name first.
     ///
@@ -325,49 +379,30 @@ impl Cli {
                 let message = "`acorn node ls` takes none of the flags that run a node";
                 Err(Self::command().error(ErrorKind::ArgumentConflict, message))
             }
-            Command::Node { list: None, args: WorkerArgs { daemon, .. } }
-            | Command::Cluster(ClusterArgs { daemon, .. })
-                if daemon.store.is_some() =>
-            {
-                let message =
-                    "--store is for `acorn root` and `acorn up`: a node and a cluster keep no network's state";
-                Err(Self::command().error(ErrorKind::ArgumentConflict, message))
-            }
             _ => Ok(cli),
         }
     }
 
     /// For the commands that run a daemon: its role, its configuration file and the flags that win over it.
     pub fn daemon(&self) -> Option<(Role, Option<&Path>, Overrides)> {
-        let (role, daemon, worker) = match &self.command {
-            Command::Root(args) => (Role::Root, args, None),
-            Command::Cluster(args) => (Role::Cluster, &args.daemon, None),
-            Command::Node { list: None, args } => (Role::Node, &args.daemon, Some(args)),
-            Command::Up(args) => (Role::Up, &args.daemon, Some(args)),
+        let mut flags = Overrides { socket: self.socket.clone(), log: self.log.clone(), ..Overrides::default() };
+        let (role, home) = match &self.command {
+            Command::Root(args) => {
+                flags.store.clone_from(&args.store.store);
+                (Role::Root, args.daemon.put_into(&mut flags))
+            }
+            Command::Cluster(args) => {
+                args.join.put_into(&mut flags);
+                (Role::Cluster, args.daemon.put_into(&mut flags))
+            }
+            Command::Node { list: None, args } => (Role::Node, args.put_into(&mut flags)),
+            Command::Up(args) => {
+                flags.store.clone_from(&args.store.store);
+                (Role::Up, args.worker.put_into(&mut flags))
+            }
             _ => return None,
         };
-        let mut flags = Overrides {
-            state: daemon.state.clone(),
-            socket: self.socket.clone(),
-            listen: daemon.listen,
-            advertise: daemon.advertise,
-            store: daemon.store.clone(),
-            log: self.log.clone(),
-            ..Overrides::default()
-        };
-        if let Some(worker) = worker {
-            flags.name.clone_from(&worker.name);
-            flags.tun.clone_from(&worker.tun);
-            flags.subnet = worker.subnet;
-            flags.token.clone_from(&worker.token);
-            flags.token_file.clone_from(&worker.token_file);
-        }
-        if let Command::Cluster(cluster) = &self.command {
-            flags.name.clone_from(&cluster.name);
-            flags.token.clone_from(&cluster.token);
-            flags.token_file.clone_from(&cluster.token_file);
-        }
-        Some((role, daemon.config.as_deref(), flags))
+        Some((role, home.config.as_deref(), flags))
     }
 
     /// The log filter of the command line.

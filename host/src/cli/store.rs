@@ -8,9 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 
+use super::args::{HomeArgs, StoreArgs};
 use super::command::CommandError;
 use crate::config::{Config, Overrides};
-use crate::root::{self, FILE_NAME, StoreUrl};
+use crate::root::{self, FILE_NAME};
 
 /// Moves the root's durable state.
 #[derive(Debug, Subcommand)]
@@ -37,15 +38,10 @@ pub(super) enum StoreCommand {
 /// Where the store is.
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
-    /// The configuration file; without one, defaults and flags
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The directory of the key and the durable state [default: /var/lib/acorn]
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// A store in etcd: etcd://HOST:PORT[,HOST:PORT...]/PREFIX
-    #[arg(long, value_name = "URL")]
-    store: Option<StoreUrl>,
+    #[command(flatten)]
+    home: HomeArgs,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 impl StoreCommand {
@@ -90,8 +86,9 @@ pub(super) enum Printed {
 
 impl PlaceArgs {
     fn config(&self) -> Result<Config, CommandError> {
-        let flags = Overrides { state: self.state.clone(), store: self.store.clone(), ..Overrides::default() };
-        Ok(Config::load(self.config.as_deref(), &flags)?)
+        let (state, store) = (self.home.state.clone(), self.store.store.clone());
+        let flags = Overrides { state, store, ..Overrides::default() };
+        Ok(Config::load(self.home.config.as_deref(), &flags)?)
     }
 }
 
