@@ -16,7 +16,8 @@ use tracing::{error, info, warn};
 use super::DataplaneHandle;
 use super::dataplane::{Command, Event};
 use super::engine_clock::EngineClock;
-use super::state::{AttachmentRecord, DetachmentRecord, HostRecord, ManagerEntry, NodeState, StateError};
+use super::memory::{ManagerEntry, Memory, MemoryError};
+use super::state::{AttachmentRecord, DetachmentRecord, HostRecord, NodeState};
 use crate::api::error::ApiError;
 use crate::api::idempotency;
 use crate::api::types::{AdjustRequest, AttachRequest, Attached, Namespace};
@@ -73,7 +74,7 @@ impl Attachments {
         events: mpsc::UnboundedSender<Event>,
         state: NodeState,
         clock: EngineClock,
-    ) -> Result<Self, StateError> {
+    ) -> Result<Self, MemoryError> {
         let mut this = Self { settings, host, dataplane, events, state, pool: Pool::new(1, 0), clock };
         if let Some(subnet) = this.state.subnet {
             this.use_subnet(subnet).await;
@@ -480,7 +481,7 @@ impl Attachments {
         self.clock.now()
     }
 
-    fn store(&mut self) -> Result<(), StateError> {
+    fn store(&mut self) -> Result<(), MemoryError> {
         self.state.store(&self.settings.path)
     }
 }

@@ -13,6 +13,7 @@ mod control;
 mod dataplane;
 mod engine_clock;
 mod manager;
+mod memory;
 mod state;
 mod wake;
 
@@ -46,6 +47,7 @@ use self::control::Control;
 use self::dataplane::{Command, Dataplane, Event, HostNode, NodeParts, Udp};
 use self::engine_clock::EngineClock;
 use self::manager::Manager;
+use self::memory::{ManagerEntry, Memory};
 use self::state::NodeState;
 use self::wake::Waker;
 use crate::api::{server, socket::ControlSocket};
@@ -362,8 +364,7 @@ async fn open_node(
     let host = Host::open(&mut state.journal)?;
     state.store(&path)?;
 
-    let known: Vec<_> =
-        state.managers.iter().map(|m| ManagerRecord { key: m.key, endpoint: Endpoint::from(m.endpoint) }).collect();
+    let known: Vec<_> = state.managers.iter().map(ManagerEntry::record).collect();
     let (managers, token) = match role {
         Role::Up => (vec![own], None),
         _ => managers_to_join(&known, read_token(config.node.read_token()?)?, "node", &path)?,

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::engine_clock::EngineClock;
+use super::memory::Memory;
 use super::wake::Waker;
 use crate::cluster::{Cluster, ClusterNews, ClusterStart, Upstream};
 use crate::root::KeyEvent;
