@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod firmware;
 pub mod identity;
 pub mod net;
+mod removals;
 pub mod root;
 pub mod sla;
 pub mod tunnel;

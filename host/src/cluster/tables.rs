@@ -13,10 +13,11 @@ use acorn_core::sync::message::{InstanceRecord, NodeRecord, PageKind, ServiceHea
 use acorn_core::table::TableFull;
 use acorn_core::time::Instant;
 
+use crate::removals::Removals;
+use crate::root::REMOVALS_MAX;
+
 /// How long a table is kept for which nobody has asked again and that no node follows.
 pub const KEPT: Duration = Duration::from_secs(60);
-/// How many withdrawn instances of one service are remembered, for nodes that are behind.
-const REMOVALS_MAX: usize = 1_024;
 
 struct Entry {
     record: InstanceRecord,
@@ -33,7 +34,7 @@ struct Service {
     /// All its instances are here.
     complete: bool,
     instances: BTreeMap<u32, Entry>,
-    removals: BTreeMap<u32, u32>,
+    removals: Removals,
     /// All nodes that follow it know this version.
     acknowledged: u32,
 }
@@ -110,12 +111,7 @@ impl Tables {
     pub(super) fn next_change(&self, service: ServiceId, from: u32, since: u32) -> Option<Change> {
         let service = self.services.get(&service)?;
         let present = service.instances.range(from..).find(|(_, entry)| entry.changed_at > since);
-        let removed = service.removals.range(from..).find(|(_, version)| since != 0 && **version > since);
-        match (present, removed) {
-            (Some((number, _)), Some((removed, _))) if removed < number => Some(Change::Removed(*removed)),
-            (Some((_, entry)), _) => Some(Change::Present(entry.record)),
-            (None, removed) => removed.map(|(number, _)| Change::Removed(*number)),
-        }
+        service.removals.next_change(from, since, present.map(|(number, entry)| (*number, entry.record)))
     }
 
     pub(super) fn poll_changed(&mut self) -> Option<ServiceId> {
@@ -211,7 +207,7 @@ impl Tables {
             return false;
         }
         let entry = Entry { record: *record, node: *node, changed_at: version };
-        known.removals.remove(&record.number);
+        known.removals.end(record.number);
         let before = known.instances.insert(record.number, entry);
         if let Some(before) = before {
             self.unindex(subject, &before);
@@ -232,12 +228,8 @@ impl Tables {
         let Some((number, entry)) = subject.instance.and_then(|n| Some((n, service.instances.remove(&n)?))) else {
             return false;
         };
-        service.removals.insert(number, version);
-        if service.removals.len() > REMOVALS_MAX
-            && let Some((&oldest, &removed_at)) = service.removals.iter().min_by_key(|(_, version)| **version)
-        {
-            service.removals.remove(&oldest);
-            service.patchable_since = service.patchable_since.max(removed_at);
+        if let Some(forgotten) = service.removals.begin(number, version, REMOVALS_MAX) {
+            service.patchable_since = service.patchable_since.max(forgotten);
         }
         self.unindex(subject, &entry);
         true

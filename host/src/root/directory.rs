@@ -87,12 +87,8 @@ impl Directory for Root {
     fn next_change(&self, service: ServiceId, from: u32, since: u32) -> Option<Change> {
         let service = self.state.services.get(&service)?;
         let present = service.instances.range(from..).find(|(_, instance)| instance.changed_at > since);
-        let removed = service.removals.range(from..).find(|(_, version)| since != 0 && **version > since);
-        match (present, removed) {
-            (Some((number, _)), Some((removed, _))) if removed < number => Some(Change::Removed(*removed)),
-            (Some((number, instance)), _) => Some(Change::Present(self.record(*number, instance))),
-            (None, removed) => removed.map(|(number, _)| Change::Removed(*number)),
-        }
+        let present = present.map(|(number, instance)| (*number, self.record(*number, instance)));
+        service.removals.next_change(from, since, present)
     }
 
     fn patchable_since(&self, service: ServiceId) -> u32 {

@@ -26,6 +26,7 @@ use super::row::{
     ClusterRow, Counters, Edit, InstanceRow, JoinKeyRow, NodeRow, Resource, Row, RowKey, ServiceRow, WatchRow,
 };
 use super::settings::{LAST_SEEN_STEP, Limits, RootSettings};
+use crate::removals::Removals;
 
 #[derive(Clone, Debug)]
 pub(super) struct Service {
@@ -34,9 +35,7 @@ pub(super) struct Service {
     pub(super) header_version: u32,
     pub(super) patchable_since: u32,
     pub(super) instances: BTreeMap<u32, Instance>,
-    /// The versions in which numbers were withdrawn that are not in use now, and the same by version.
-    pub(super) removals: BTreeMap<u32, u32>,
-    removals_by_version: BTreeSet<(u32, u32)>,
+    pub(super) removals: Removals,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -402,8 +401,7 @@ impl State {
             header_version: 1,
             patchable_since: 1,
             instances: BTreeMap::new(),
-            removals: BTreeMap::new(),
-            removals_by_version: BTreeSet::new(),
+            removals: Removals::default(),
         };
         self.services.insert(id, service);
         self.highest_version = self.highest_version.max(1);
@@ -434,9 +432,7 @@ impl State {
         let Some(service) = self.services.get_mut(&id.service) else {
             return;
         };
-        if let Some(removed_at) = service.removals.remove(&id.number) {
-            service.removals_by_version.remove(&(removed_at, id.number));
-        }
+        service.removals.end(id.number);
         let mut instance = Instance { row, changed_at: version, said: None, load: 0, turn: row.settings.turn };
         // What its node has said of it is not forgotten, but what another one has is.
         if let Some(before) = service.instances.get(&id.number).filter(|before| before.row.node == row.node) {
@@ -468,13 +464,7 @@ impl State {
         let Some(instance) = service.instances.remove(&id.number) else {
             return;
         };
-        service.removals.insert(id.number, version);
-        service.removals_by_version.insert((version, id.number));
-        while service.removals.len() > self.removals_max
-            && let Some((forgotten, number)) = service.removals_by_version.pop_first()
-        {
-            service.removals.remove(&number);
-            // Who has applied this version knows of the removal.
+        if let Some(forgotten) = service.removals.begin(id.number, version, self.removals_max) {
             service.patchable_since = service.patchable_since.max(forgotten);
         }
         self.instance_count -= 1;

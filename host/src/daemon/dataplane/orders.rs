@@ -3,6 +3,7 @@
 use std::sync::mpsc::TryRecvError;
 use std::time::Instant;
 
+use acorn_core::NodeKey;
 use acorn_core::sync::client::Outcome;
 use acorn_core::sync::message::Refusal;
 use tracing::warn;
@@ -80,14 +81,26 @@ impl Dataplane {
                     }
                     self.settle(now);
                 }
-                FromManager::Send { to, payload } => {
-                    if let Some(peer) = self.tunnels.peer(&to, Local::Own) {
-                        self.buffers.reply[..payload.len()].copy_from_slice(&payload);
-                        self.seal_and_send(now, peer, payload.len(), Source::Reply);
-                    }
-                }
+                FromManager::Send { to, payload } => self.send_control(now, &to, Local::Own, &payload),
                 FromManager::Key(event) => self.follow_key(now, event),
             }
+        }
+    }
+
+    /// Sends a manager's payload, if there is such a peer.
+    pub(super) fn send_control(&mut self, now: Instant, to: &NodeKey, via: Local, payload: &[u8]) {
+        if let Some(peer) = self.tunnels.peer(to, via) {
+            self.buffers.reply[..payload.len()].copy_from_slice(payload);
+            self.seal_and_send(now, peer, payload.len(), Source::Reply);
+        }
+    }
+
+    /// The manager does not want a tunnel any more.
+    pub(super) fn let_go(&mut self, key: &NodeKey) {
+        if let Some(handle) = self.tunnels.peer(key, Local::Own)
+            && self.peers.release(handle)
+        {
+            self.tunnels.remove_peer(handle);
         }
     }
 
@@ -99,13 +112,7 @@ impl Dataplane {
                 Ok(handle) => self.peers.hold(handle),
                 Err(error) => warn!(%key, %error, "a node cannot be let in"),
             },
-            KeyEvent::Remove { key } => {
-                if let Some(handle) = self.tunnels.peer(&key, Local::Own)
-                    && self.peers.release(handle)
-                {
-                    self.tunnels.remove_peer(handle);
-                }
-            }
+            KeyEvent::Remove { key } => self.let_go(&key),
         }
     }
 

@@ -6,7 +6,7 @@ use acorn_core::NodeKey;
 use acorn_core::sync::message::ManagerRecord;
 use tracing::{info, warn};
 
-use super::{Dataplane, Source};
+use super::Dataplane;
 use crate::daemon::cluster::{ClusterLink, FromCluster};
 use crate::tunnel::Local;
 
@@ -32,10 +32,8 @@ impl Dataplane {
         while let Some(output) = self.cluster.as_ref().and_then(ClusterLink::poll) {
             match output {
                 FromCluster::Send { to, payload } => {
-                    if let Some(peer) = self.tunnels.peer(&to, self.upstream.local(&to)) {
-                        self.buffers.reply[..payload.len()].copy_from_slice(&payload);
-                        self.seal_and_send(now, peer, payload.len(), Source::Reply);
-                    }
+                    let via = self.upstream.local(&to);
+                    self.send_control(now, &to, via, &payload);
                 }
                 FromCluster::Key(event) => self.follow_key(now, event),
                 FromCluster::Upstream { managers, joining } => self.follow_upstream(now, managers, joining),
@@ -50,12 +48,8 @@ impl Dataplane {
             info!("joined: the root knows this cluster by its own key now");
         }
         for manager in &before.managers {
-            let stays = self.upstream.managers.iter().any(|other| other.key == manager.key);
-            if !stays
-                && let Some(handle) = self.tunnels.peer(&manager.key, Local::Own)
-                && self.peers.release(handle)
-            {
-                self.tunnels.remove_peer(handle);
+            if self.upstream.managers.iter().all(|other| other.key != manager.key) {
+                self.let_go(&manager.key);
             }
         }
         for manager in &self.upstream.managers {
