@@ -467,7 +467,7 @@ impl<'a, const C: usize, const S: usize, const M: usize> Cluster<'a, C, S, M> {
         if nothing {
             self.answer_lookups(now);
         }
-        self.tell_standing(now);
+        self.tell_standing();
     }
 
     /// Handles again what nodes look up and is known by now.
@@ -493,7 +493,7 @@ impl<'a, const C: usize, const S: usize, const M: usize> Cluster<'a, C, S, M> {
     }
 
     /// Tells the shell of the cluster's own standing, when that has changed.
-    fn tell_standing(&mut self, _now: Instant) {
+    fn tell_standing(&mut self) {
         if let Some(membership) = self.client.membership().filter(|_| !self.client.is_joining()) {
             let standing = (membership.node, self.client.managers().to_vec());
             if self.told.as_ref() != Some(&standing) {
@@ -525,6 +525,7 @@ impl<'a, const C: usize, const S: usize, const M: usize> Cluster<'a, C, S, M> {
         self.waiting.retain(|_, waiting| waiting.until > now);
         self.asked_keys.retain(|_, at| now < at.saturating_add(PATIENCE));
         self.site.expire(now);
+        self.site.tables.expire();
         let client = &*self.client;
         self.site.orders.retain_noted(|subject| client.position(subject).is_some());
         let mut settled = Vec::new();

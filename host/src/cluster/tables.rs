@@ -133,6 +133,11 @@ impl Tables {
         self.asked.insert(subject, self.now);
     }
 
+    /// Forgets who has asked long ago.
+    pub(super) fn expire(&mut self) {
+        self.asked.retain(|_, at| self.now < at.saturating_add(KEPT));
+    }
+
     pub(super) fn opened(&mut self, subject: Subject) {
         *self.followers.entry(subject).or_default() += 1;
         *self.followers_of.entry(subject.service).or_default() += 1;
@@ -392,7 +397,7 @@ impl Replica for Tables {
             None => self.followers_of.contains_key(&subject.service),
             Some(_) => self.followers.contains_key(&subject),
         };
-        is_followed || self.asked.get(&subject).is_some_and(|at| self.now < at.saturating_add(KEPT))
+        is_followed || self.asked.contains_key(&subject)
     }
 
     fn has_use_news(&self) -> bool {

@@ -10,7 +10,6 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, GetResponse, PutOptions, Txn, TxnOp,
     TxnOpResponse,
 };
-
 use serde::{Deserialize, Serialize};
 
 use super::super::super::row::{Edit, RowKey};
